@@ -1,0 +1,31 @@
+# `make bench` and `make test` are all a fresh machine needs: Python 3.11+ with venv, and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+EXPORT_VENV := .venv-export
+
+.PHONY: bench test lint export-env clean
+
+bench: $(STAMP)  ## the main job: the quick set on this machine, a speedup table at the end
+	$(BIN)/bench run --models quick
+
+test: $(STAMP)  ## everything that CI checks
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[test]'
+	touch $@
+
+export-env: constraints.txt  ## only to regenerate the pinned graphs: PyTorch and the model libraries
+	$(PYTHON) -m venv $(EXPORT_VENV)
+	$(EXPORT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[export,test]'
+	$(EXPORT_VENV)/bin/python -m pip install --quiet --disable-pip-version-check --no-deps timm==1.0.31
+
+clean:
+	rm -rf $(VENV) $(EXPORT_VENV) build *.egg-info
