@@ -1,0 +1,1 @@
+"""Who runs it: one file a framework behind one protocol, each in a worker process of its own."""

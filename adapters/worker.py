@@ -1,0 +1,203 @@
+"""The process that holds one loaded network: `python -m adapters.worker`, one JSON line a request, one a
+reply.
+
+Requests (`do`): `load`, `run`, `outputs`, `memory`, `quit`. A reply is `{"ok": true, …}` or `{"ok": false,
+"kind": "failed" | "oom", "error": …}`. Replies go to the process's original stdout; file descriptor 1 is
+pointed at stderr before any framework is loaded, so that what a framework prints is never taken for a reply.
+The same program runs on this machine and on a phone.
+"""
+
+import contextlib
+import ctypes
+import gc
+import json
+import os
+import resource
+import signal
+import sys
+import time
+import traceback
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TextIO
+
+from adapters.catalogue import adapter
+from adapters.protocol import Prepared, Session, Setting
+
+OUT_OF_MEMORY_TEXTS = (
+    "bad_alloc",
+    "out of memory",
+    "cannot allocate memory",
+    "failed to allocate",
+    "memoryerror",
+)
+
+
+def now_nanoseconds() -> int:
+    """Monotonic clock that no time service adjusts."""
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC_RAW)
+
+
+class Worker:
+    """The requests, one method each; holds the session, its inputs and nothing else."""
+
+    def __init__(self) -> None:
+        self._session: Session | None = None
+        self._inputs: Mapping[str, Any] = {}
+
+    def load(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Import the framework, load the network and its inputs; load time and memory are the reply."""
+        import numpy as np
+
+        _limit_memory(request.get("memory_limit_bytes"))
+        with np.load(request["inputs"], allow_pickle=False) as archive:
+            self._inputs = {name: archive[name] for name in archive.files}
+        setting = Setting(threads=int(request["threads"]), precision=request["precision"])
+        prepared = Prepared(path=Path(request["path"]), options=request.get("options", {}))
+        start = now_nanoseconds()
+        self._session = adapter(request["framework"]).load(prepared, setting)
+        load_ns = now_nanoseconds() - start
+        return {"load_ns": load_ns, "facts": dict(self._session.describe()), **memory_facts()}
+
+    def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Run `rewarm` untimed and `iterations` timed inferences; raw nanoseconds of each are the reply."""
+        session = self._loaded()
+        cpu_start = time.process_time_ns()
+        rewarm_ns = rewarm(session, self._inputs, int(request.get("rewarm", 0)))
+        run_ns, input_ns = time_iterations(session, self._inputs, int(request["iterations"]))
+        cpu_ns = time.process_time_ns() - cpu_start
+        return {"run_ns": run_ns, "input_ns": input_ns, "cpu_ns": cpu_ns, "rewarm_ns": rewarm_ns}
+
+    def outputs(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the outputs of the last run to the file `path` (npz)."""
+        import numpy as np
+
+        arrays = {name: np.asarray(value) for name, value in self._loaded().outputs().items()}
+        with Path(request["path"]).open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        return {"path": request["path"]}
+
+    def memory(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Peak and present resident memory of this process, in bytes."""
+        return memory_facts()
+
+    def _loaded(self) -> Session:
+        if self._session is None:
+            raise RuntimeError("no network is loaded: send `load` first")
+        return self._session
+
+
+def rewarm(session: Session, inputs: Mapping[str, Any], iterations: int) -> int:
+    """Run untimed inferences that refill the caches after another framework's turn; returns what they
+    cost.
+    """
+    start = now_nanoseconds()
+    for _ in range(iterations):
+        session.feed(inputs)
+        session.run()
+    return now_nanoseconds() - start
+
+
+def time_iterations(
+    session: Session, inputs: Mapping[str, Any], iterations: int
+) -> tuple[list[int], list[int]]:
+    """Time every inference and, apart from it, every input copy: raw nanoseconds of both.
+
+    Inputs are copied in before *every* run, because some runtimes reuse the input buffer for intermediate
+    values: their second run would otherwise compute garbage.
+    """
+    run_ns, input_ns = [0] * iterations, [0] * iterations
+    gc.collect()
+    gc.disable()
+    try:
+        for index in range(iterations):
+            start = now_nanoseconds()
+            session.feed(inputs)
+            fed = now_nanoseconds()
+            session.run()
+            run_ns[index] = now_nanoseconds() - fed
+            input_ns[index] = fed - start
+    finally:
+        gc.enable()
+    return run_ns, input_ns
+
+
+def memory_facts() -> dict[str, int]:
+    """Read peak and present resident memory from the kernel (bytes); `ru_maxrss` would inherit the
+    parent's peak.
+    """
+    facts = {}
+    for line in Path("/proc/self/status").read_text(encoding="ascii", errors="replace").splitlines():
+        name, _, rest = line.partition(":")
+        if name in {"VmHWM", "VmRSS"}:
+            facts["memory_peak_bytes" if name == "VmHWM" else "memory_now_bytes"] = (
+                int(rest.split()[0]) * 1024
+            )
+    return facts
+
+
+def _limit_memory(limit_bytes: int | None) -> None:
+    """Bound private memory, so that a greedy framework gets a failed allocation, not the machine's memory
+    killer.
+    """
+    if limit_bytes is not None:
+        resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
+
+
+def _failure(error: BaseException) -> dict[str, Any]:
+    """Turn an exception into a reply; running out of memory is told apart because it is a status of its
+    own.
+    """
+    text = f"{type(error).__name__}: {error}".strip()
+    memory = isinstance(error, MemoryError) or any(word in text.lower() for word in OUT_OF_MEMORY_TEXTS)
+    traceback.print_exception(error)
+    return {"ok": False, "kind": "oom" if memory else "failed", "error": text[:4000]}
+
+
+def answer(worker: Worker, line: str) -> dict[str, Any] | None:
+    """One request line to one reply; None means: end the process."""
+    actions: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+        "load": worker.load,
+        "run": worker.run,
+        "outputs": worker.outputs,
+        "memory": worker.memory,
+    }
+    try:
+        request = json.loads(line)
+        if request["do"] == "quit":
+            return None
+        return {"ok": True, **actions[request["do"]](request)}
+    except Exception as error:
+        return _failure(error)
+
+
+def _die_with_parent() -> None:
+    """Ask Linux to kill this process when the harness dies, so that a killed run leaves no worker behind."""
+    set_parent_death_signal = 1
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(set_parent_death_signal, signal.SIGKILL)
+
+
+def _private_stdout() -> TextIO:
+    """Keep the original stdout for replies and point descriptor 1 at stderr for everything else."""
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    return replies
+
+
+def main() -> None:
+    """Answer requests until `quit` or the end of stdin."""
+    if "--stay" not in sys.argv:
+        _die_with_parent()
+    replies = _private_stdout()
+    worker = Worker()
+    for line in sys.stdin:
+        reply = answer(worker, line)
+        if reply is None:
+            return
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    main()

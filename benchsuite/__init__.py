@@ -1,0 +1,1 @@
+"""How it is measured: cells, blocks, statistics, devices, the journal."""

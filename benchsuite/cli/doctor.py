@@ -1,0 +1,173 @@
+"""`bench doctor`: how far can this machine's numbers be trusted?"""
+
+import sys
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+
+import click
+import numpy as np
+from rich.console import Console
+from rich.progress import Progress
+
+from adapters.catalogue import adapter
+from benchsuite.cli.options import cache_option, counts, format_option, print_json
+from benchsuite.cli.run import read_policy
+from benchsuite.device.catalogue import open_device
+from benchsuite.device.host import host_telemetry
+from benchsuite.device.protocol import Device
+from benchsuite.device.replay import Recording, write_recording
+from benchsuite.doctor import Diagnosis, Trial, diagnose, run_trial
+from benchsuite.policy import Policy
+from models.catalogue import resolve
+from models.model import Model
+from models.tiny import probe_network
+from reports.as_rich import draw_rich
+from reports.table import Table, TableCell
+
+ENOUGH_COMPARISONS = 300
+WORST_RATE = 0.01
+BLOCK_SECONDS = "block_seconds=0.02"
+
+
+@click.command()
+@click.option("--framework", default="ort", show_default=True, help="The framework to compare with itself.")
+@click.option("--models", help="One network.  [default: a small probe of a few milliseconds]")
+@click.option("--device", default="local", show_default=True, help="Where.")
+@click.option("--threads", default="1", show_default=True, help="Thread counts, such as 1,2.")
+@click.option(
+    "--comparisons",
+    default=ENOUGH_COMPARISONS,
+    show_default=True,
+    help="How many A/A comparisons; 300 without a false one mean a rate below 1 %.",
+)
+@click.option("--blocks", default=Policy().least_blocks, show_default=True, help="Blocks in one comparison.")
+@click.option("--idle-workers", default=0, show_default=True, help="More loaded workers that only wait.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help=f"A limit of the measurement.  [default: {BLOCK_SECONDS}]",
+)
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Write the noise as a device for --device replay:FILE.",
+)
+@format_option("rich", "json")
+@cache_option
+def command(
+    framework: str,
+    models: str | None,
+    device: str,
+    threads: str,
+    comparisons: int,
+    blocks: int,
+    idle_workers: int,
+    settings: tuple[str, ...],
+    record: Path | None,
+    form: str,
+    cache: Path,
+) -> None:
+    """Measure one framework against itself: the rate of false differences, and the smallest true one it would
+    see.
+
+    Exit code 1 when the rate of false positives is above 1 %.
+    """
+    name = adapter(framework).name
+    policy = read_policy((BLOCK_SECONDS, *settings))
+    place = open_device(device)
+    try:
+        model = resolve(models)[0] if models else probe_network(cache / "probe")
+        results = {
+            count: _trial(place, model, name, count, policy, cache, comparisons * blocks, idle_workers)
+            for count in counts(threads, "--threads")
+        }
+        facts = dict(place.facts())
+    finally:
+        place.close()
+    diagnoses = {count: diagnose(trial.first, trial.second, blocks) for count, trial in results.items()}
+    if record is not None:
+        _record(record, facts, next(iter(results.values())))
+    _print(form, model, name, diagnoses, results)
+    sys.exit(int(any(diagnosis.rate > WORST_RATE for diagnosis in diagnoses.values())))
+
+
+def _trial(
+    place: Device,
+    model: Model,
+    framework: str,
+    threads: int,
+    policy: Policy,
+    cache: Path,
+    blocks: int,
+    idle_workers: int,
+) -> Trial:
+    with Progress(console=Console(stderr=True), transient=True) as bars:
+        task = bars.add_task(f"{framework} against itself, {threads} threads", total=blocks)
+        return run_trial(
+            place,
+            model,
+            framework,
+            threads,
+            policy=policy,
+            cache=cache,
+            blocks=blocks,
+            idle_workers=idle_workers,
+            report=lambda done, total: bars.update(task, completed=done),
+        )
+
+
+def _record(path: Path, facts: Mapping[str, object], trial: Trial) -> None:
+    series = np.asarray(trial.series_ns, dtype=np.float64)
+    typical = float(np.median(series))
+    now = {name: value for name, value in asdict(host_telemetry()).items() if value is not None}
+    write_recording(path, Recording(facts, (series / typical).tolist(), {"*": typical}, now))
+
+
+def _print(
+    form: str, model: Model, framework: str, diagnoses: dict[int, Diagnosis], results: dict[int, Trial]
+) -> None:
+    if form == "json":
+        rows = [{"threads": count, **asdict(one), "rate": one.rate} for count, one in diagnoses.items()]
+        print_json("bench.doctor/1", model=model.name, framework=framework, results=rows)
+        return
+    columns = (
+        "threads",
+        "latency ms",
+        "comparisons",
+        "false ≥ 2 %",
+        "rate",
+        "upper bound",
+        "interval without 1",
+        "detectable",
+        "spread",
+    )
+    rows_drawn = tuple(_row(count, one, results[count]) for count, one in diagnoses.items())
+    blocks = next(iter(diagnoses.values())).blocks
+    title = f"A/A: {framework} against itself on {model.name}, {blocks} blocks a comparison"
+    draw_rich(Table(title, columns, rows_drawn, notes=NOTES, text_columns=0), Console())
+
+
+NOTES = (
+    "false: comparisons that claim a difference of 2 % or more; upper bound: of their rate, 95 %",
+    "interval without 1: comparisons whose 95 % interval leaves out 1.0, however little; 5 % are expected",
+    "detectable: the smallest true difference that 80 % of such comparisons would have found",
+    "spread: standard deviation of the ratio",
+)
+
+
+def _row(threads: int, one: Diagnosis, trial: Trial) -> tuple[TableCell, ...]:
+    texts = (
+        str(threads),
+        f"{float(np.median(trial.first)) / 1e6:.3g}",
+        str(one.comparisons),
+        str(one.false_positives),
+        f"{one.rate:.2%}",
+        f"{one.rate_bound:.2%}",
+        f"{one.exclusions / one.comparisons:.1%}",
+        f"{one.detectable:.2%}",
+        f"{one.spread:.2%}",
+    )
+    return tuple(TableCell(text) for text in texts)

@@ -1,0 +1,109 @@
+"""Options that several commands share, and how their values are read."""
+
+import json
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+from platformdirs import user_cache_path, user_data_path
+
+from models.errors import BenchError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
+BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
+
+
+def journal_option(command: Command) -> Command:
+    """`--journal FILE`: where results are kept."""
+    return click.option(
+        "--journal",
+        type=click.Path(dir_okay=False, path_type=Path),
+        default=lambda: user_data_path("bench") / "journal.db",
+        envvar="BENCH_JOURNAL",
+        show_default="bench/journal.db in your data folder",
+        help="The journal: one SQLite file with every raw sample.",
+    )(command)
+
+
+def cache_option(command: Command) -> Command:
+    """`--cache DIR`: where weights and references are kept."""
+    return click.option(
+        "--cache",
+        type=click.Path(file_okay=True, path_type=Path),
+        default=lambda: user_cache_path("bench"),
+        envvar="BENCH_CACHE",
+        show_default="bench in your cache folder",
+        help="Folder for drawn weights and references; safe to delete.",
+    )(command)
+
+
+def format_option(*formats: str) -> Callable[[Command], Command]:
+    """`--format`: rich for people, json for programs."""
+    return click.option(
+        "--format",
+        "form",
+        type=click.Choice(formats, case_sensitive=False),
+        default=formats[0],
+        show_default=True,
+        help="How to print; json has a versioned schema (docs/json.md).",
+    )
+
+
+def print_json(schema: str, **document: object) -> None:
+    """Print one JSON document with its schema's name and version."""
+    click.echo(json.dumps({"schema": schema, **document}, indent=1, ensure_ascii=False))
+
+
+def seconds(text: str | None, option: str) -> float | None:
+    """`90`, `90s`, `20m`, `1.5h` to seconds; raises `BenchError`."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smh]?)", text.strip().lower())
+    if not match or float(match[1]) <= 0:
+        raise BenchError(f"{text!r} is not a time", where=option, hint="such as 90s, 20m or 1.5h")
+    return float(match[1]) * UNITS[match[2]]
+
+
+def byte_count(text: str | None, option: str) -> int | None:
+    """`800m`, `6g` to bytes; raises `BenchError`."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]?)i?b?", text.strip().lower())
+    if not match or float(match[1]) <= 0:
+        raise BenchError(f"{text!r} is not an amount of memory", where=option, hint="such as 800m or 6g")
+    return int(float(match[1]) * BYTES[match[2]])
+
+
+def names(text: str) -> tuple[str, ...]:
+    """A comma list to lower-case names without repetition."""
+    return tuple(dict.fromkeys(part.strip().lower() for part in text.split(",") if part.strip()))
+
+
+def counts(text: str, option: str) -> tuple[int, ...]:
+    """`1,2` to positive integers; raises `BenchError`."""
+    parts = [part.strip() for part in text.split(",") if part.strip()]
+    if not parts or any(not part.isdigit() or int(part) < 1 for part in parts):
+        raise BenchError(f"{text!r} is not a list of counts", where=option, hint="such as 1 or 1,2")
+    return tuple(dict.fromkeys(int(part) for part in parts))
+
+
+def assignments(pairs: Sequence[str], option: str) -> dict[str, str]:
+    """`("batch=1", …)` to a mapping; raises `BenchError`."""
+    split = [pair.partition("=") for pair in pairs]
+    for name, equals, value in split:
+        if not (name and equals and value):
+            raise BenchError(f"{name + equals + value!r} is not NAME=VALUE", where=option)
+    return {name.strip(): value.strip() for name, _, value in split}
+
+
+def dimensions(pairs: Sequence[str]) -> dict[str, int]:
+    """`--dim batch=1` to sizes; raises `BenchError`."""
+    found = assignments(pairs, "--dim")
+    for name, value in found.items():
+        if not value.isdigit() or int(value) < 1:
+            raise BenchError(f"{name}={value}: the size must be a positive integer", where="--dim")
+    return {name: int(value) for name, value in found.items()}

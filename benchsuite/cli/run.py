@@ -1,0 +1,278 @@
+"""`bench run`: the main job."""
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+
+import click
+from rich.console import Console
+
+from adapters.catalogue import ADAPTERS, adapter
+from benchsuite.accounts import harness_share
+from benchsuite.cli.live import choose_progress
+from benchsuite.cli.options import (
+    assignments,
+    byte_count,
+    cache_option,
+    counts,
+    dimensions,
+    journal_option,
+    names,
+    seconds,
+)
+from benchsuite.device.catalogue import open_device
+from benchsuite.device.protocol import Device
+from benchsuite.facts import harness_facts
+from benchsuite.gate import TOLERANCES
+from benchsuite.journal import Journal
+from benchsuite.plan import plan
+from benchsuite.policy import Policy
+from benchsuite.record import RunOptions, RunStatus, Status
+from benchsuite.run import Job, execute, resumable
+from models.catalogue import resolve
+from models.errors import BenchError
+from models.suggest import nearest
+from reports.as_rich import draw_rich
+from reports.cells import RunData, read_run
+from reports.speedup import choose_baseline, speedup_table, speedups
+
+FINE = {Status.OK, Status.REFUSED}
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """The options as typed; None where the user said nothing."""
+
+    models: str | None
+    frameworks: str | None
+    device: str | None
+    threads: str | None
+    precision: str | None
+    seed: int | None
+    dim: tuple[str, ...]
+    settings: tuple[str, ...]
+    memory_limit: str | None
+
+    @property
+    def empty(self) -> bool:
+        """Whether nothing was asked for, so that `--resume` takes the unfinished run's own options."""
+        return all(getattr(self, field.name) in (None, ()) for field in fields(self))
+
+
+@click.command()
+@click.option(
+    "--models", help="all, a set (quick, smartmem18), names, or FILE.onnx; commas between.  [default: quick]"
+)
+@click.option(
+    "--frameworks", help=f"Of {', '.join(ADAPTERS)}; the last is the baseline.  [default: ort,ort-noopt]"
+)
+@click.option("--device", help="local, or replay:FILE.  [default: local]")
+@click.option("--threads", help="Thread counts, such as 1,2.  [default: 1]")
+@click.option("--precision", help="Precision class: compared only with itself.  [default: fp32]")
+@click.option("--seed", type=int, help="Seed of inputs and of the order inside blocks.  [default: 0]")
+@click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Bind a symbolic dimension of a FILE.onnx.")
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A limit of the measurement; see docs/measurement.md.",
+)
+@click.option(
+    "--memory-limit",
+    metavar="SIZE",
+    help="Private memory of a worker, such as 6g; beyond it the cell is `oom`.",
+)
+@click.option(
+    "--baseline", metavar="FRAMEWORK", help="Of the table at the end.  [default: the framework named last]"
+)
+@click.option("--budget", metavar="TIME", help="Stop after this time, such as 20m; go on with --resume.")
+@click.option(
+    "--resume",
+    is_flag=True,
+    help="Go on with the last unfinished run (with these options, if any are given).",
+)
+@click.option("--quiet", is_flag=True, help="No progress, only the table.")
+@journal_option
+@cache_option
+def command(
+    baseline: str | None,
+    budget: str | None,
+    resume: bool,
+    quiet: bool,
+    journal: Path,
+    cache: Path,
+    **asked: object,
+) -> None:
+    r"""Measure networks × frameworks on a device and print the speedup table.
+
+    \b
+    bench run                                          the quick set on this machine
+    bench run --models all --threads 1,2 --budget 2h   everything, inside two hours
+    bench run --resume                                 go on after a kill or Ctrl-C
+    bench run --models net.onnx --dim batch=1          your own network
+    """
+    request = Asked(**asked)  # type: ignore[arg-type]
+    with Journal(journal) as book:
+        options, number = _options_to_run(book, request, resume, quiet)
+        if baseline is not None:
+            _check_baseline(baseline, options)
+        device = open_device(options.device)
+        try:
+            number, status = execute(_job(book, options, device, cache, number, budget, quiet))
+        finally:
+            device.close()
+        data = read_run(book, number)
+    _print_result(data, status, baseline, book.path, quiet)
+    sys.exit(exit_code(data, status))
+
+
+def exit_code(data: RunData, status: RunStatus) -> int:
+    """The documented exit codes of `bench run` (see `bench --help`)."""
+    if status is RunStatus.INTERRUPTED:
+        return 130
+    statuses = [
+        cell.record.outcome.status
+        for group in data.groups
+        for cell in group.cells.values()
+        if cell.record.outcome
+    ]
+    if any(status not in FINE for status in statuses):
+        return 1
+    if status is RunStatus.INCOMPLETE:
+        return 4
+    return 0 if Status.OK in statuses else 3
+
+
+def _options_to_run(
+    book: Journal, request: Asked, resume: bool, quiet: bool
+) -> tuple[RunOptions, int | None]:
+    """The options, and the number of the run to go on with, if any."""
+    if not resume:
+        return read_options(request), None
+    wanted = None if request.empty else read_options(request)
+    unfinished = resumable(book, wanted)
+    if unfinished is not None:
+        return unfinished.options, unfinished.number
+    if wanted is None:
+        raise BenchError(
+            "there is no unfinished run",
+            where=str(book.path),
+            hint="start one: leave out --resume (`bench runs` lists all)",
+        )
+    if not quiet:
+        click.echo("no unfinished run has these options: starting a new one", err=True)
+    return wanted, None
+
+
+def read_options(request: Asked) -> RunOptions:
+    """Check what was typed and fill in the defaults; raises `BenchError` with the option's name."""
+    precision = (request.precision or "fp32").lower()
+    if precision not in TOLERANCES:
+        raise BenchError(
+            f"no precision class {precision!r}",
+            where="--precision",
+            hint=nearest(precision, TOLERANCES, otherwise=f"one of {', '.join(TOLERANCES)}"),
+        )
+    dims = dimensions(request.dim)
+    frameworks = names(request.frameworks or "ort,ort-noopt")
+    if not frameworks:
+        raise BenchError("no framework was named", where="--frameworks", hint=f"of {', '.join(ADAPTERS)}")
+    networks = resolve(request.models or "quick", dims)
+    return RunOptions(
+        models=tuple(model.name if model.is_pinned else str(model.graph.resolve()) for model in networks),
+        frameworks=tuple(adapter(name).name for name in frameworks),
+        device=request.device or "local",
+        threads=counts(request.threads or "1", "--threads"),
+        precision=precision,
+        seed=request.seed or 0,
+        dimensions=dims,
+        policy=asdict(read_policy(request.settings)),
+        memory_limit_bytes=byte_count(request.memory_limit, "--memory-limit"),
+    )
+
+
+def read_policy(settings: Sequence[str]) -> Policy:
+    """`--set NAME=VALUE` to a policy; raises `BenchError` for an unknown name or a value that makes no
+    sense.
+    """
+    known = {name: type(value) for name, value in asdict(Policy()).items()}
+    changes: dict[str, float] = {}
+    for name, text in assignments(settings, "--set").items():
+        if name not in known:
+            raise BenchError(
+                f"no limit is called {name!r}",
+                where="--set",
+                hint=nearest(name, known, otherwise=f"one of {', '.join(known)}"),
+            )
+        try:
+            changes[name] = known[name](text)
+        except ValueError:
+            changes[name] = -1
+        if changes[name] < 0:
+            raise BenchError(f"{name}={text}: not a {known[name].__name__} from 0 up", where="--set")
+    return replace(Policy(), **changes)  # type: ignore[arg-type]
+
+
+def _check_baseline(baseline: str, options: RunOptions) -> None:
+    """Refuse a baseline that is not measured before the run, not after it."""
+    if baseline.lower() not in options.frameworks:
+        raise BenchError(
+            f"{baseline!r} is not among the frameworks of this run",
+            where="--baseline",
+            hint=nearest(baseline, options.frameworks, otherwise=f"one of {', '.join(options.frameworks)}"),
+        )
+
+
+def _job(
+    book: Journal,
+    options: RunOptions,
+    device: Device,
+    cache: Path,
+    number: int | None,
+    budget: str | None,
+    quiet: bool,
+) -> Job:
+    networks = resolve(",".join(options.models), options.dimensions)
+    groups = plan(
+        networks,
+        [adapter(name) for name in options.frameworks],
+        options.device,
+        options.threads,
+        options.precision,
+    )
+    policy = Policy(**options.policy)  # type: ignore[arg-type]
+    return Job(
+        groups=groups,
+        options=options,
+        device=device,
+        journal=book,
+        policy=policy,
+        cache=cache,
+        progress=choose_progress(quiet),
+        command=("bench", *sys.argv[1:]),
+        facts={**device.facts(), **harness_facts()},
+        budget_seconds=seconds(budget, "--budget"),
+        resume=number,
+    )
+
+
+def _print_result(data: RunData, status: RunStatus, baseline: str | None, journal: Path, quiet: bool) -> None:
+    console = Console()
+    draw_rich(speedup_table(data, speedups(data, choose_baseline(data, baseline))), console)
+    if quiet:
+        return
+    notes = Console(stderr=True, highlight=False)
+    totals = data.spent_seconds[-1]
+    notes.print(
+        f"wall {totals['wall']:.0f} s: loading {totals['loading']:.0f}, warm-up {totals['warm_up']:.0f},"
+        f" timed {totals['timed']:.0f}, preparing {totals['preparing']:.0f},"
+        f" harness {harness_share(totals):.0%}"
+    )
+    notes.print(f"run {data.run.number} in {journal}; draw it again: bench report {data.run.number}")
+    if status is not RunStatus.COMPLETE:
+        notes.print(
+            f"this run is {status}: go on with `bench run --resume --journal {shlex.quote(str(journal))}`"
+        )

@@ -1,0 +1,91 @@
+"""The harness's end of a worker: requests with a time limit, and every way to fail as a value."""
+
+import json
+import signal
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from benchsuite.device.protocol import Device, Ending, Process, Silence
+from benchsuite.record import Outcome, Status
+
+WORKER_MODULE = "adapters.worker"
+SHOWN_GARBAGE = 200
+LAST_WORDS_SECONDS = 2.0
+
+
+class WorkerFailed(Exception):  # noqa: N818  (carries a status of a cell; it is not an error of ours)
+    """The worker cannot go on; `outcome` is the status of its cell."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__(outcome.reason)
+        self.outcome = outcome
+
+
+class WorkerClient:
+    """One worker process. After a `WorkerFailed` the process is gone."""
+
+    def __init__(self, device: Device) -> None:
+        self._process: Process = device.spawn(WORKER_MODULE)
+
+    def ask(self, request: Mapping[str, Any], *, timeout_seconds: float) -> dict[str, Any]:
+        """Send one request and return its reply; raises `WorkerFailed` with the status that it amounts to."""
+        self._process.send(json.dumps(request))
+        start = time.monotonic()
+        try:
+            line = self._process.receive(timeout_seconds)
+        except Silence:
+            waited = time.monotonic() - start
+            raise self._failed(
+                Status.TIMEOUT, f"no answer to `{request['do']}` within {waited:.0f} s"
+            ) from None
+        if line is None:
+            raise self._died(str(request["do"]))
+        return self._reply(line)
+
+    def close(self) -> None:
+        """Ask the worker to end, then make sure that it has."""
+        self._process.send('{"do": "quit"}')
+        self._process.end(grace_seconds=1.0)
+
+    def kill(self) -> None:
+        """End the worker at once."""
+        self._process.end()
+
+    def _reply(self, line: str) -> dict[str, Any]:
+        try:
+            reply = json.loads(line)
+            good = bool(reply["ok"])
+        except (ValueError, TypeError, KeyError):
+            shown = line[:SHOWN_GARBAGE]
+            raise self._failed(Status.FAILED, f"the worker answered garbage: {shown!r}") from None
+        if not good:
+            status = Status.OOM if reply.get("kind") == "oom" else Status.FAILED
+            raise self._failed(status, str(reply.get("error", "the worker gave no reason")))
+        return dict(reply)
+
+    def _failed(self, status: Status, reason: str) -> WorkerFailed:
+        return WorkerFailed(Outcome(status, reason, self._process.end().log_tail))
+
+    def _died(self, doing: str) -> WorkerFailed:
+        ending = self._process.end(grace_seconds=LAST_WORDS_SECONDS)
+        return WorkerFailed(outcome_of_ending(ending, doing))
+
+
+def outcome_of_ending(ending: Ending, doing: str) -> Outcome:
+    """Status of a worker that ended by itself while it was asked to do something."""
+    code, tail = ending.exit_code, ending.log_tail
+    if ending.killed_for_memory:
+        return Outcome(Status.OOM, f"killed by the kernel's memory killer during `{doing}`", tail)
+    if code is not None and code < 0:
+        return Outcome(Status.CRASHED, f"{_signal_name(-code)} during `{doing}`", tail)
+    if any(word in tail.lower() for word in ("bad_alloc", "memoryerror", "out of memory")):
+        return Outcome(Status.OOM, f"out of memory during `{doing}` (exit code {code})", tail)
+    return Outcome(Status.CRASHED, f"the worker ended with exit code {code} during `{doing}`", tail)
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"

@@ -1,0 +1,168 @@
+"""One framework in one group: its worker from start to end, its turns, its outputs, and how it fails."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from adapters.protocol import Adapter, Prepared, Setting
+from benchsuite.client import WorkerClient, WorkerFailed
+from benchsuite.context import Context
+from benchsuite.gate import Verdict
+from benchsuite.record import CellRecord, Loading, Outcome, Turn
+from benchsuite.steady import NANO, is_warm, iterations_for_block, next_warm_up_runs, rewarm_for_block
+
+SLOWER_THAN_EXPECTED = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What every contestant of a group is given: paths on the device, and the setting."""
+
+    prepared: Prepared
+    remote_path: str
+    remote_inputs: str
+    setting: Setting
+    prepare_seconds: float
+
+
+class Contestant:
+    """A cell being measured. `cell` is always what is known now; `outcome` is set once it cannot go on."""
+
+    def __init__(self, context: Context, adapter: Adapter, cell: CellRecord, task: Task) -> None:
+        self.cell = cell
+        self._context, self._adapter, self._task = context, adapter, task
+        self._client: WorkerClient | None = None
+
+    @property
+    def name(self) -> str:
+        """The framework's name."""
+        return self.cell.key.framework
+
+    @property
+    def alive(self) -> bool:
+        """Whether it can still be measured."""
+        return self.cell.outcome is None
+
+    @property
+    def loaded(self) -> bool:
+        """Whether its worker holds the network now."""
+        return self._client is not None
+
+    def start(self) -> None:
+        """Start the worker, load the network, warm up; raises `WorkerFailed`, with the worker gone."""
+        context, task = self._context, self._task
+        with context.accounts.spend("loading"):
+            start = time.monotonic()
+            self._client = WorkerClient(context.device)
+            reply = self._ask(
+                {
+                    "do": "load",
+                    "framework": self.name,
+                    "path": task.remote_path,
+                    "options": dict(task.prepared.options),
+                    "inputs": task.remote_inputs,
+                    "memory_limit_bytes": context.memory_limit_bytes,
+                    **asdict(task.setting),
+                },
+                context.policy.load_timeout_seconds,
+            )
+            elapsed_ns = int((time.monotonic() - start) * NANO)
+        warm_up_ns = self._warm_up()
+        known = self.cell.loading
+        self._save(
+            loading=Loading(
+                prepare_seconds=round(task.prepare_seconds, 3),
+                start_ns=max(0, elapsed_ns - reply["load_ns"]),
+                load_ns=reply["load_ns"],
+                warm_up_ns=tuple(warm_up_ns),
+                # A resumed or restarted cell keeps its blocks alike.
+                iterations=known.iterations if known else iterations_for_block(warm_up_ns, context.policy),
+                memory_loaded_bytes=reply["memory_now_bytes"],
+                facts=reply["facts"],
+                options=task.prepared.options,
+            )
+        )
+
+    def turn(self, position: int) -> Turn:
+        """One timed turn of a block; raises `WorkerFailed`."""
+        loading = self.cell.loading
+        assert loading is not None
+        typical_seconds = max(loading.warm_up_ns[-2:]) / NANO
+        policy = self._context.policy
+        rewarm = rewarm_for_block(loading.warm_up_ns, policy)
+        limit = policy.run_timeout_seconds + SLOWER_THAN_EXPECTED * typical_seconds * (
+            loading.iterations + rewarm
+        )
+        reply = self._ask({"do": "run", "iterations": loading.iterations, "rewarm": rewarm}, limit)
+        accounts = self._context.accounts
+        accounts.add("timed", (sum(reply["run_ns"]) + sum(reply["input_ns"])) / NANO)
+        accounts.add("warm_up", reply["rewarm_ns"] / NANO)
+        return Turn(position, tuple(reply["run_ns"]), tuple(reply["input_ns"]), reply["cpu_ns"])
+
+    def judge(self, reference: Any) -> Verdict:
+        """Compare the outputs of the last run with the reference (a callable taking arrays); raises
+        `WorkerFailed`.
+        """
+        remote = self._context.device.scratch(f"outputs-{self.name}.npz")
+        reply = self._ask({"do": "outputs", "path": remote}, self._context.policy.load_timeout_seconds)
+        if "recorded_error" in reply:
+            return Verdict(reply["recorded_error"], reply.get("recorded_reason", ""))
+        local = self._context.cache / "scratch" / f"{self._context.run}-{self.name}.npz"
+        local.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            self._context.device.pull(remote, local)
+            with np.load(local, allow_pickle=False) as archive:
+                verdict: Verdict = reference({name: archive[name] for name in archive.files})
+        finally:
+            local.unlink(missing_ok=True)
+        return verdict
+
+    def note_memory(self) -> None:
+        """Ask for the peak memory and keep it; raises `WorkerFailed`."""
+        peak = self._ask({"do": "memory"}, 30.0)["memory_peak_bytes"]
+        self._save(memory_peak_bytes=max(peak, self.cell.memory_peak_bytes or 0))
+
+    def stop(self) -> None:
+        """End the worker; it can be started again."""
+        if self._client is not None:
+            self._client.close()
+            self._client = None
+
+    def kill(self) -> None:
+        """End the worker at once."""
+        if self._client is not None:
+            self._client.kill()
+            self._client = None
+
+    def conclude(self, outcome: Outcome) -> None:
+        """Give the cell its status and write it down."""
+        self._save(outcome=outcome)
+
+    def restarted(self) -> None:
+        """Count one more restart."""
+        self._save(restarts=self.cell.restarts + 1)
+
+    def _warm_up(self) -> list[int]:
+        """Run until warm, on the accounts as warm-up; raw nanoseconds of every inference."""
+        policy, runs_ns = self._context.policy, list[int]()
+        limit = policy.run_timeout_seconds
+        with self._context.accounts.spend("warm_up"):
+            while not is_warm(runs_ns, policy):
+                request = {"do": "run", "iterations": next_warm_up_runs(runs_ns, policy), "rewarm": 0}
+                runs_ns += self._ask(request, limit)["run_ns"]
+        return runs_ns
+
+    def _ask(self, request: Mapping[str, Any], timeout_seconds: float) -> dict[str, Any]:
+        assert self._client is not None
+        try:
+            return self._client.ask(request, timeout_seconds=timeout_seconds)
+        except WorkerFailed:
+            self._client = None
+            raise
+
+    def _save(self, **changes: Any) -> None:
+        self.cell = replace(self.cell, **changes)
+        self._context.journal.save_cell(self._context.run, self.cell)

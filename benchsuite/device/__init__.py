@@ -1,0 +1,1 @@
+"""Where it is measured: one protocol, one file a kind of device."""

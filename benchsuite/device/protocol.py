@@ -1,0 +1,88 @@
+"""What the harness asks of a place to measure: this machine, a phone, a recording."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+Fact = str | int | float | bool | None
+Facts = Mapping[str, Fact]
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """State of a device at one moment; None where the device does not tell.
+
+    `busy_seconds`, `total_seconds` and `steal_seconds` are sums over all cores since boot.
+    """
+
+    clock_mhz: float | None = None
+    temperature_celsius: float | None = None
+    load_average: float | None = None
+    busy_seconds: float | None = None
+    total_seconds: float | None = None
+    steal_seconds: float | None = None
+    memory_available_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a process ended: exit code (negative: the signal), the last lines it wrote to stderr, and the
+    verdict of the machine's memory killer where it can be known.
+    """
+
+    exit_code: int | None
+    log_tail: str
+    killed_for_memory: bool = False
+
+
+class Silence(Exception):  # noqa: N818  (an event of the protocol, not a failure of ours)
+    """No line came within the time allowed."""
+
+
+class Process(Protocol):
+    """A worker somewhere, spoken to by lines."""
+
+    def send(self, line: str) -> None:
+        """Write one line; a process that is gone is noticed at the next `receive`."""
+
+    def receive(self, timeout_seconds: float) -> str | None:
+        """Return the next line without its newline, None at the end of output; raises `Silence` on a
+        timeout.
+        """
+
+    def end(self, *, grace_seconds: float = 0.0) -> Ending:
+        """Wait up to the grace for a voluntary end, then kill the process and its children; safe to call
+        twice.
+        """
+
+
+class Device(Protocol):
+    """A place to measure. A new kind of device is one file with these members."""
+
+    @property
+    def name(self) -> str:
+        """How results name this device, such as `local`."""
+
+    def facts(self) -> Facts:
+        """What a reader of the numbers must know about this device."""
+
+    def push(self, path: Path, companions: Sequence[Path] = ()) -> str:
+        """Make a file readable there, with the files that it needs beside it; returns its path there.
+        Idempotent.
+        """
+
+    def pull(self, remote: str, path: Path) -> None:
+        """Bring one file back."""
+
+    def scratch(self, name: str) -> str:
+        """Path there of a file that a worker may write during this run."""
+
+    def spawn(self, module: str) -> Process:
+        """Start `python -m module` there with lines on stdin and stdout."""
+
+    def telemetry(self) -> Telemetry:
+        """State at this moment; must cost little: it is asked before and after every block."""
+
+    def close(self) -> None:
+        """Remove what was left there for this run."""

@@ -1,0 +1,294 @@
+"""Measure one group: prepare, load, interleaved blocks in seeded random order, gate, status of every cell."""
+
+import os
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from adapters.protocol import Adapter
+from benchsuite.client import WorkerFailed
+from benchsuite.contestant import Contestant, Task
+from benchsuite.context import Context
+from benchsuite.gate import Arrays, Verdict, compare
+from benchsuite.plan import PlannedGroup
+from benchsuite.record import Block, CellRecord, Outcome, Status, Turn
+from benchsuite.reference import Outputs, reference_outputs
+from benchsuite.stats import Floats, block_medians
+from benchsuite.steady import NANO, is_measured, widest_interval
+from models.draw import draw_inputs
+from models.errors import BenchError
+from models.materialize import materialize
+from models.model import Model
+
+WEIGHT_COPIES = 2.5
+"""Resident memory of a worker beside the weights' own size, before it is known: packed copies and
+activations.
+"""
+WORKER_BASE_BYTES = 400 * 2**20
+LEAST_BLOCKS_IN_BUDGET = 3
+
+
+class GroupRunner:
+    """Measures one group and leaves a status on each of its cells, or leaves it unfinished when time is
+    up.
+    """
+
+    def __init__(self, context: Context, group: PlannedGroup, cells: tuple[CellRecord, ...]) -> None:
+        self._context, self._group = context, group
+        self._cells = {cell.key.framework: cell for cell in cells}
+        self._blocks = list(context.journal.blocks(context.run, group.key))
+        self._contestants: list[Contestant] = []
+        self._in_turns = False
+        self._verdicts: dict[str, Verdict] = {}
+        self._started = context.clock()
+        self._reference: Outputs | None = None
+        self._paths: tuple[Path, Path]
+        self._share_seconds: float | None = None
+
+    def run(self, share_seconds: float | None = None) -> bool:
+        """Measure, if possible within a share of the budget; returns False when the budget ended before the
+        least that makes sense was measured.
+        """
+        self._share_seconds = share_seconds
+        with self._workers():
+            try:
+                self._paths = self._network()
+            except BenchError as error:
+                self._fail_all(error)
+                return True
+            self._enter()
+            finished = self._measure()
+            if finished:
+                self._conclude()
+            return finished
+
+    # --- before the first block ----------------------------------------------------------------------------
+
+    def _network(self) -> tuple[Path, Path]:
+        """The network and its inputs as files, made on first use."""
+        context, model = self._context, self._group.model
+        with context.accounts.spend("preparing"):
+            context.progress.step(f"{model.name}: getting the network ready")
+            path = materialize(model, context.cache)
+            return path, inputs_file(model, context.seed, context.cache)
+
+    def _enter(self) -> None:
+        """Prepare and load every framework that has no status yet."""
+        for adapter in self._group.adapters:
+            cell = self._cells[adapter.name]
+            if cell.outcome is None:
+                self._enter_one(adapter, cell)
+
+    def _enter_one(self, adapter: Adapter, cell: CellRecord) -> None:
+        context, setting = self._context, self._group.setting
+        start = context.clock()
+        model_path, inputs_path = self._paths
+        try:
+            with context.accounts.spend("preparing"):
+                context.progress.step(f"{self._group.model.name}: preparing {adapter.name}")
+                prepared = adapter.prepare(model_path, setting, context.cache)
+                remote = context.device.push(prepared.path, prepared.companions)
+                remote_inputs = context.device.push(inputs_path)
+        except BenchError as error:
+            self._close_cell(cell, failed(error))
+            return
+        task = Task(prepared, remote, remote_inputs, setting, context.clock() - start)
+        contestant = Contestant(context, adapter, cell, task)
+        self._contestants.append(contestant)
+        self._make_room()
+        context.progress.step(f"{self._group.model.name}: loading and warming up {adapter.name}")
+        self._guarded(contestant, contestant.start)
+        if self._in_turns:
+            contestant.stop()
+
+    def _make_room(self) -> None:
+        """When another worker would not fit beside those that are loaded, load them in turns from now on."""
+        available = self._context.device.telemetry().memory_available_bytes
+        needed = int(self._group.model.weight_byte_count * WEIGHT_COPIES) + WORKER_BASE_BYTES
+        if available is None or needed <= available or not any(one.loaded for one in self._contestants):
+            return
+        self._in_turns = True
+        self._context.progress.note(
+            f"{self._group.model.name}: not enough memory for all workers, loading in turns"
+        )
+        for contestant in self._contestants:
+            contestant.stop()
+
+    # --- blocks --------------------------------------------------------------------------------------------
+
+    def _measure(self) -> bool:
+        """Run blocks until there are enough; returns False when the budget ended before that."""
+        fresh = 0
+        while self._alive():
+            # The gate needs outputs of a timed run of this session: a resumed group runs one block at least.
+            if fresh and (self._enough() or self._used_its_share()):
+                return True
+            if self._out_of_time():
+                return fresh > 0 and len(self._blocks) >= LEAST_BLOCKS_IN_BUDGET
+            self._block()
+            fresh += 1
+        return True
+
+    def _block(self) -> None:
+        context, key = self._context, self._group.key
+        number = self._blocks[-1].number + 1 if self._blocks else 0
+        order = [contestant for contestant in self._contestants if contestant.alive]
+        random.Random(f"{context.seed}/{key}/{number}").shuffle(order)
+        before = context.device.telemetry()
+        turns: dict[str, Turn] = {}
+        for position, contestant in enumerate(order):
+            turn = self._turn(contestant, position)
+            if turn is not None:
+                turns[contestant.name] = turn
+        if not turns:
+            return
+        block = Block(number, context.session, turns, before, context.device.telemetry())
+        context.journal.save_block(context.run, key, block)
+        self._blocks.append(block)
+        self._report()
+
+    def _turn(self, contestant: Contestant, position: int) -> Turn | None:
+        """One turn; a worker that dies in it is started anew as often as the policy allows."""
+        turns: list[Turn] = []
+        self._guarded(contestant, lambda: turns.append(self._take_turn(contestant, position)))
+        return turns[0] if turns else None
+
+    def _take_turn(self, contestant: Contestant, position: int) -> Turn:
+        if not contestant.loaded:
+            contestant.start()
+        turn = contestant.turn(position)
+        if self._in_turns:
+            # The worker makes room for the next one, so its outputs are judged after every turn.
+            self._verdicts[contestant.name] = contestant.judge(self._compare)
+            contestant.note_memory()
+            contestant.stop()
+        return turn
+
+    def _guarded(
+        self, contestant: Contestant, action: Callable[[], None], *, may_restart: bool = True
+    ) -> None:
+        """Do something with a worker; a failure becomes a restart for the next block, or the cell's
+        status.
+        """
+        try:
+            action()
+        except WorkerFailed as failure:
+            measured = any(contestant.name in block.turns for block in self._blocks)
+            if may_restart and measured and contestant.cell.restarts < self._context.policy.restarts:
+                contestant.restarted()
+                self._context.progress.note(
+                    f"{contestant.cell.key}: {failure.outcome.reason}; starting it once more"
+                )
+                return
+            self._end(contestant, failure.outcome)
+        except BenchError as error:
+            self._end(contestant, failed(error))
+
+    def _end(self, contestant: Contestant, outcome: Outcome) -> None:
+        contestant.kill()
+        contestant.conclude(outcome)
+        values = self._medians_of(contestant.name)
+        self._context.progress.cell_done(
+            contestant.cell, float(np.median(values)) / NANO if len(values) else None
+        )
+
+    def _alive(self) -> list[Contestant]:
+        return [contestant for contestant in self._contestants if contestant.alive]
+
+    def _medians(self) -> dict[str, Floats]:
+        """Block medians of the frameworks still measured, over the blocks that have all of them."""
+        names = [contestant.name for contestant in self._alive()]
+        paired = [block for block in self._blocks if all(name in block.turns for name in names)]
+        return {name: block_medians([block.turns[name].run_ns for block in paired]) for name in names}
+
+    def _enough(self) -> bool:
+        return is_measured(self._medians(), self._context.clock() - self._started, self._context.policy)
+
+    def _used_its_share(self) -> bool:
+        elapsed = self._context.clock() - self._started
+        spent = self._share_seconds is not None and elapsed >= self._share_seconds
+        return spent and len(self._blocks) >= LEAST_BLOCKS_IN_BUDGET
+
+    def _out_of_time(self) -> bool:
+        left = self._context.seconds_left()
+        return left is not None and left <= 0
+
+    def _report(self) -> None:
+        medians = {name: values for name, values in self._medians().items() if len(values)}
+        seconds = {name: float(np.median(values)) / NANO for name, values in medians.items()}
+        width = widest_interval(medians) if medians and len(self._blocks) > 2 else None
+        self._context.progress.block_done(len(self._blocks), self._context.policy.most_blocks, seconds, width)
+
+    # --- after the last block ------------------------------------------------------------------------------
+
+    def _conclude(self) -> None:
+        """Judge the outputs of the last timed run, note the memory, give every cell its status."""
+        self._context.progress.step(f"{self._group.model.name}: comparing outputs")
+        for contestant in self._alive():
+            self._guarded(contestant, partial(self._conclude_one, contestant), may_restart=False)
+
+    def _conclude_one(self, contestant: Contestant) -> None:
+        if contestant.loaded:
+            contestant.note_memory()
+            self._verdicts[contestant.name] = contestant.judge(self._compare)
+        verdict = self._verdicts[contestant.name]
+        status = Status.OK if verdict.equal else Status.WRONG
+        self._end(contestant, Outcome(status, verdict.reason, error=verdict.error))
+
+    def _medians_of(self, name: str) -> Floats:
+        return block_medians([block.turns[name].run_ns for block in self._blocks if name in block.turns])
+
+    def _compare(self, outputs: Arrays) -> Verdict:
+        if self._reference is None:
+            context = self._context
+            with context.accounts.spend("preparing"):
+                self._reference = reference_outputs(
+                    self._group.model, *self._paths, cache=context.cache, policy=context.policy
+                )
+        return compare(self._reference, outputs, self._group.key.precision)
+
+    # --- every end -----------------------------------------------------------------------------------------
+
+    def _fail_all(self, error: BenchError) -> None:
+        for cell in self._cells.values():
+            if cell.outcome is None:
+                self._close_cell(cell, failed(error))
+
+    def _close_cell(self, cell: CellRecord, outcome: Outcome) -> None:
+        """Give a status to a cell that never had a worker."""
+        closed = replace(cell, outcome=outcome)
+        self._context.journal.save_cell(self._context.run, closed)
+        self._context.progress.cell_done(closed, None)
+
+    @contextmanager
+    def _workers(self) -> Iterator[None]:
+        """No worker outlives its group, however the group ends."""
+        try:
+            yield
+            for contestant in self._contestants:
+                contestant.stop()
+        finally:
+            for contestant in self._contestants:
+                contestant.kill()
+
+
+def failed(error: BenchError) -> Outcome:
+    """Status of a cell that an error of ours kept from being measured."""
+    return Outcome(Status.FAILED, " ".join(str(error).split()))
+
+
+def inputs_file(model: Model, seed: int, cache: Path) -> Path:
+    """The network's inputs as an npz file, drawn from the seed; made once."""
+    path = cache / "inputs" / f"{model.digest}-{seed}.npz"
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        unfinished = path.with_name(f"{path.stem}.{os.getpid()}.partial")
+        with unfinished.open("wb") as file:
+            np.savez(file, allow_pickle=False, **draw_inputs(model, seed))
+        os.replace(unfinished, path)
+    return path

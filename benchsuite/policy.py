@@ -1,0 +1,35 @@
+"""How long to measure and when to give up: every number here is an option of `bench run`, with its reason."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Limits of one run.
+
+    Attributes:
+        block_seconds: time a framework is measured in one block; long beside timer noise and thread wake-ups.
+        rewarm_seconds: untimed inferences at the start of a turn, because the other frameworks emptied the
+            caches.
+        warm_up_seconds: least time of running before the first block.
+        warm_up_limit_seconds: most time of running before the first block, steady or not.
+        least_blocks: below this an interval from the block bootstrap means little.
+        most_blocks: a machine that is not steady after so many will not be.
+        group_seconds: time of blocks after which a group ends once it has its least blocks.
+        interval_width: stop when every speedup's interval is within ± this of its estimate.
+        restarts: how often a worker that died in the middle is started anew before its cell is given up.
+        load_timeout_seconds: longest wait for a network to load.
+        run_timeout_seconds: longest wait for a single inference (a block may take longer: its own time × 10).
+    """
+
+    block_seconds: float = 0.2
+    rewarm_seconds: float = 0.005
+    warm_up_seconds: float = 0.5
+    warm_up_limit_seconds: float = 5.0
+    least_blocks: int = 10
+    most_blocks: int = 40
+    group_seconds: float = 240.0
+    interval_width: float = 0.01
+    restarts: int = 1
+    load_timeout_seconds: float = 600.0
+    run_timeout_seconds: float = 120.0

@@ -1,0 +1,1 @@
+"""The in-house compiler: ONNX in, generated C out. It arrives with its first pass; nothing here yet."""

@@ -1,0 +1,1 @@
+"""What it says: tables computed once from the journal, then drawn."""

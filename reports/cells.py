@@ -1,0 +1,135 @@
+"""One run from the journal as a table of cells: all arithmetic on samples ends here, the drawing comes
+after.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pandas as pd
+
+from benchsuite.doubts import Doubt, doubts_of
+from benchsuite.journal import Journal
+from benchsuite.record import CellRecord, GroupKey, GroupRecord, RunRecord, Status
+from benchsuite.stats import Floats, Interval, block_medians, median_interval
+
+MILLISECOND = 1e6
+MEBIBYTE = 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Cell:
+    """One cell as a report sees it; latencies in milliseconds, memory in MiB."""
+
+    record: CellRecord
+    latency: Interval | None
+    blocks: int
+    samples: int
+    doubts: tuple[Doubt, ...]
+
+    @property
+    def counts(self) -> bool:
+        """Whether its number may enter a speedup: measured, and its outputs agree with the reference."""
+        return (
+            self.latency is not None
+            and self.record.outcome is not None
+            and self.record.outcome.status is Status.OK
+        )
+
+    @property
+    def status(self) -> str:
+        """Its status, or `not measured`."""
+        return self.record.outcome.status.value if self.record.outcome else "not measured"
+
+    @property
+    def reason(self) -> str:
+        """Why it is not `ok`; empty when it is."""
+        return self.record.outcome.reason if self.record.outcome else "the run ended before"
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """One network in one setting: its cells by framework, and the block medians of those that were
+    measured.
+    """
+
+    key: GroupKey
+    cells: Mapping[str, Cell]
+    record: GroupRecord
+
+    def paired(self, one: str, other: str) -> tuple[Floats, Floats]:
+        """Block medians (ns) of two frameworks over the blocks that have both."""
+        both = [block for block in self.record.blocks if one in block.turns and other in block.turns]
+        first, second = (block_medians([block.turns[name].run_ns for block in both]) for name in (one, other))
+        return first, second
+
+
+@dataclass(frozen=True, slots=True)
+class RunData:
+    """A run as the reports see it."""
+
+    run: RunRecord
+    groups: tuple[Group, ...]
+    spent_seconds: tuple[Mapping[str, float], ...]
+
+    @property
+    def frameworks(self) -> tuple[str, ...]:
+        """Frameworks in the order in which the user named them."""
+        return self.run.options.frameworks
+
+    @property
+    def measured_cells(self) -> int:
+        """How many cells count."""
+        return sum(cell.counts for group in self.groups for cell in group.cells.values())
+
+
+def read_run(journal: Journal, number: int | None = None) -> RunData:
+    """Read a run, the last one by default; raises `JournalError` when there is none."""
+    run = journal.run(number)
+    groups = tuple(_group(record) for record in journal.groups(run.number))
+    return RunData(run, groups, journal.spent_seconds(run.number))
+
+
+def _group(record: GroupRecord) -> Group:
+    return Group(record.key, {name: _cell(record, name) for name in record.cells}, record)
+
+
+def _cell(record: GroupRecord, framework: str) -> Cell:
+    samples = [block.turns[framework].run_ns for block in record.blocks if framework in block.turns]
+    return Cell(
+        record=record.cells[framework],
+        latency=median_interval(block_medians(samples) / MILLISECOND) if samples else None,
+        blocks=len(samples),
+        samples=sum(len(values) for values in samples),
+        doubts=doubts_of(record, framework),
+    )
+
+
+def cell_frame(data: RunData) -> pd.DataFrame:
+    """All cells of a run, one row each: what CSV and JSON show."""
+    return pd.DataFrame([_row(cell) for group in data.groups for cell in group.cells.values()])
+
+
+def _row(cell: Cell) -> dict[str, object]:
+    record, loading, latency = cell.record, cell.record.loading, cell.latency
+    key = record.key
+    return {
+        "model": key.group.model,
+        "framework": key.framework,
+        "device": key.group.device,
+        "threads": key.group.threads,
+        "precision": key.group.precision,
+        "status": cell.status,
+        "reason": cell.reason,
+        "latency_ms": latency.estimate if latency else None,
+        "latency_low_ms": latency.low if latency else None,
+        "latency_high_ms": latency.high if latency else None,
+        "blocks": cell.blocks,
+        "samples": cell.samples,
+        "relative_l2_error": record.outcome.error if record.outcome else None,
+        "load_ms": loading.load_ns / MILLISECOND if loading else None,
+        "prepare_seconds": loading.prepare_seconds if loading else None,
+        "memory_peak_mib": record.memory_peak_bytes / MEBIBYTE if record.memory_peak_bytes else None,
+        "framework_version": loading.facts.get("version") if loading else None,
+        "model_digest": record.model_digest,
+        "doubts": "; ".join(str(doubt) for doubt in cell.doubts),
+    }
