@@ -30,7 +30,10 @@ class OrtAdapter:
 
     def prepare(self, model_path: Path, setting: Setting, cache: Path) -> Prepared:
         """Nothing to convert: the framework reads the pinned ONNX file itself."""
-        return Prepared(path=model_path, options={"graph_optimization_level": self.optimisation})
+        from models.onnx_file import external_files  # onnx takes long to import
+
+        companions = tuple(model_path.parent / location for location in external_files(model_path))
+        return Prepared(model_path, companions, {"graph_optimization_level": self.optimisation})
 
     def load(self, prepared: Prepared, setting: Setting) -> Session:
         """Open the session with exactly `setting.threads` threads.

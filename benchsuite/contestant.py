@@ -1,7 +1,7 @@
 """One framework in one group: its worker from start to end, its turns, its outputs, and how it fails."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -10,7 +10,7 @@ import numpy as np
 from adapters.protocol import Adapter, Prepared, Setting
 from benchsuite.client import WorkerClient, WorkerFailed
 from benchsuite.context import Context
-from benchsuite.gate import Verdict
+from benchsuite.gate import Arrays, Verdict, compare
 from benchsuite.record import CellRecord, Loading, Outcome, Turn
 from benchsuite.steady import NANO, is_warm, iterations_for_block, next_warm_up_runs, rewarm_for_block
 
@@ -35,6 +35,8 @@ class Contestant:
         self.cell = cell
         self._context, self._adapter, self._task = context, adapter, task
         self._client: WorkerClient | None = None
+        self._outputs = context.scratch / f"{self.name}.npz"
+        self._recorded: Verdict | None = None
 
     @property
     def name(self) -> str:
@@ -102,23 +104,22 @@ class Contestant:
         accounts.add("warm_up", reply["rewarm_ns"] / NANO)
         return Turn(position, tuple(reply["run_ns"]), tuple(reply["input_ns"]), reply["cpu_ns"])
 
-    def judge(self, reference: Any) -> Verdict:
-        """Compare the outputs of the last run with the reference (a callable taking arrays); raises
-        `WorkerFailed`.
-        """
+    def fetch_outputs(self) -> None:
+        """Bring the outputs of the last run here; raises `WorkerFailed`. Only the latest are kept."""
         remote = self._context.device.scratch(f"outputs-{self.name}.npz")
         reply = self._ask({"do": "outputs", "path": remote}, self._context.policy.load_timeout_seconds)
         if "recorded_error" in reply:
-            return Verdict(reply["recorded_error"], reply.get("recorded_reason", ""))
-        local = self._context.cache / "scratch" / f"{self._context.run}-{self.name}.npz"
-        local.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            self._context.device.pull(remote, local)
-            with np.load(local, allow_pickle=False) as archive:
-                verdict: Verdict = reference({name: archive[name] for name in archive.files})
-        finally:
-            local.unlink(missing_ok=True)
-        return verdict
+            self._recorded = Verdict(reply["recorded_error"], reply.get("recorded_reason", ""))
+            return
+        self._context.device.pull(remote, self._outputs)
+
+    def judge(self, reference: Callable[[], Arrays]) -> Verdict:
+        """Compare the fetched outputs with the reference's, which are asked for only when they are needed."""
+        if self._recorded is not None:
+            return self._recorded
+        with np.load(self._outputs, allow_pickle=False) as archive:
+            outputs = {name: archive[name] for name in archive.files}
+        return compare(reference(), outputs, self._task.setting.precision)
 
     def note_memory(self) -> None:
         """Ask for the peak memory and keep it; raises `WorkerFailed`."""

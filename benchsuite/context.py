@@ -14,7 +14,9 @@ from benchsuite.progress import Progress
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """The surroundings of a run; the runner is handed this and a plan."""
+    """The surroundings of a run; the runner is handed this and a plan. `scratch` is a folder for its time
+    only.
+    """
 
     device: Device
     journal: Journal
@@ -23,6 +25,7 @@ class Context:
     seed: int
     policy: Policy
     cache: Path
+    scratch: Path
     progress: Progress
     memory_limit_bytes: int | None = None
     deadline: float | None = None

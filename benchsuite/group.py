@@ -1,6 +1,5 @@
 """Measure one group: prepare, load, interleaved blocks in seeded random order, gate, status of every cell."""
 
-import os
 import random
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,12 +13,12 @@ from adapters.protocol import Adapter
 from benchsuite.client import WorkerFailed
 from benchsuite.contestant import Contestant, Task
 from benchsuite.context import Context
-from benchsuite.gate import Arrays, Verdict, compare
 from benchsuite.plan import PlannedGroup
 from benchsuite.record import Block, CellRecord, Outcome, Status, Turn
 from benchsuite.reference import Outputs, reference_outputs
 from benchsuite.stats import Floats, block_medians
 from benchsuite.steady import NANO, is_measured, widest_interval
+from models.cache import is_complete, publish
 from models.draw import draw_inputs
 from models.errors import BenchError
 from models.materialize import materialize
@@ -31,6 +30,8 @@ activations.
 """
 WORKER_BASE_BYTES = 400 * 2**20
 LEAST_BLOCKS_IN_BUDGET = 3
+INPUTS_NAME = "inputs.npz"
+LARGEST_ELEMENT_BYTES = 8
 
 
 class GroupRunner:
@@ -44,7 +45,6 @@ class GroupRunner:
         self._blocks = list(context.journal.blocks(context.run, group.key))
         self._contestants: list[Contestant] = []
         self._in_turns = False
-        self._verdicts: dict[str, Verdict] = {}
         self._started = context.clock()
         self._reference: Outputs | None = None
         self._paths: tuple[Path, Path]
@@ -163,10 +163,8 @@ class GroupRunner:
             contestant.start()
         turn = contestant.turn(position)
         if self._in_turns:
-            # The worker makes room for the next one, so its outputs are judged after every turn.
-            self._verdicts[contestant.name] = contestant.judge(self._compare)
-            contestant.note_memory()
-            contestant.stop()
+            # The worker makes room for the next one, so its outputs are fetched after every turn.
+            self._wind_up(contestant)
         return turn
 
     def _guarded(
@@ -227,30 +225,39 @@ class GroupRunner:
     # --- after the last block ------------------------------------------------------------------------------
 
     def _conclude(self) -> None:
-        """Judge the outputs of the last timed run, note the memory, give every cell its status."""
+        """Judge the outputs of the last timed run, note the memory, give every cell its status.
+
+        All workers end before the reference is computed: it needs as much memory as one of them.
+        """
         self._context.progress.step(f"{self._group.model.name}: comparing outputs")
         for contestant in self._alive():
-            self._guarded(contestant, partial(self._conclude_one, contestant), may_restart=False)
+            if contestant.loaded:
+                self._guarded(contestant, partial(self._wind_up, contestant), may_restart=False)
+        for contestant in self._alive():
+            self._guarded(contestant, partial(self._judge, contestant), may_restart=False)
 
-    def _conclude_one(self, contestant: Contestant) -> None:
-        if contestant.loaded:
-            contestant.note_memory()
-            self._verdicts[contestant.name] = contestant.judge(self._compare)
-        verdict = self._verdicts[contestant.name]
+    def _wind_up(self, contestant: Contestant) -> None:
+        """Take from a worker what is needed after its end, and end it."""
+        contestant.note_memory()
+        contestant.fetch_outputs()
+        contestant.stop()
+
+    def _judge(self, contestant: Contestant) -> None:
+        verdict = contestant.judge(self._reference_outputs)
         status = Status.OK if verdict.equal else Status.WRONG
         self._end(contestant, Outcome(status, verdict.reason, error=verdict.error))
 
     def _medians_of(self, name: str) -> Floats:
         return block_medians([block.turns[name].run_ns for block in self._blocks if name in block.turns])
 
-    def _compare(self, outputs: Arrays) -> Verdict:
+    def _reference_outputs(self) -> Outputs:
         if self._reference is None:
             context = self._context
             with context.accounts.spend("preparing"):
                 self._reference = reference_outputs(
                     self._group.model, *self._paths, cache=context.cache, policy=context.policy
                 )
-        return compare(self._reference, outputs, self._group.key.precision)
+        return self._reference
 
     # --- every end -----------------------------------------------------------------------------------------
 
@@ -283,12 +290,14 @@ def failed(error: BenchError) -> Outcome:
 
 
 def inputs_file(model: Model, seed: int, cache: Path) -> Path:
-    """The network's inputs as an npz file, drawn from the seed; made once."""
-    path = cache / "inputs" / f"{model.digest}-{seed}.npz"
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True)
-        unfinished = path.with_name(f"{path.stem}.{os.getpid()}.partial")
-        with unfinished.open("wb") as file:
-            np.savez(file, allow_pickle=False, **draw_inputs(model, seed))
-        os.replace(unfinished, path)
-    return path
+    """The network's inputs as an npz file, drawn from the seed, made once; raises `ModelError` when the cache
+    cannot be used.
+    """
+    folder = cache / "inputs" / f"{model.digest}-{seed}"
+
+    def fill(partial: Path) -> None:
+        np.savez(partial / INPUTS_NAME, allow_pickle=False, **draw_inputs(model, seed))
+
+    if not is_complete(folder):
+        publish(folder, sum(spec.element_count for spec in model.inputs) * LARGEST_ELEMENT_BYTES, fill)
+    return folder / INPUTS_NAME

@@ -13,8 +13,11 @@ from adapters.protocol import Setting
 from benchsuite.client import WorkerClient, WorkerFailed
 from benchsuite.device.local import LocalDevice
 from benchsuite.policy import Policy
+from models.cache import is_complete, publish
 from models.errors import ModelError
 from models.model import Model
+
+OUTPUTS_NAME = "outputs.npz"
 
 Outputs = Mapping[str, NDArray[Any]]
 
@@ -24,22 +27,22 @@ def reference_outputs(
 ) -> Outputs:
     """Outputs by name for these inputs, from the cache or computed in a worker of its own.
 
-    The cache's key is the network's digest, the inputs and the reference's version. Raises `ModelError` when
-    the reference itself cannot run the network.
+    The cache's key is the inputs (which name the network's digest and their seed) and the reference's
+    version. Raises `ModelError` when the reference itself cannot run the network, or the cache cannot be
+    used.
     """
     version = installed_version(adapter(REFERENCE))
-    path = cache / "reference" / f"{model.digest}-{inputs_path.stem}-{REFERENCE}-{version}.npz"
-    if not path.exists():
-        _compute(model, model_path, inputs_path, path, policy)
-    with np.load(path, allow_pickle=False) as archive:
+    folder = cache / "reference" / f"{inputs_path.parent.name}-{REFERENCE}-{version}"
+    if not is_complete(folder):
+        publish(folder, 0, lambda partial: _compute(model, model_path, inputs_path, partial, policy))
+    with np.load(folder / OUTPUTS_NAME, allow_pickle=False) as archive:
         return {name: archive[name] for name in archive.files}
 
 
-def _compute(model: Model, model_path: Path, inputs_path: Path, path: Path, policy: Policy) -> None:
+def _compute(model: Model, model_path: Path, inputs_path: Path, folder: Path, policy: Policy) -> None:
+    """Run the reference once, with all processors, and leave its outputs in the folder."""
     setting = Setting(threads=os.cpu_count() or 1, precision="fp32")
-    prepared = adapter(REFERENCE).prepare(model_path, setting, path.parent)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(f"{path.stem}.{os.getpid()}.partial")
+    prepared = adapter(REFERENCE).prepare(model_path, setting, folder)
     load = {
         "do": "load",
         "framework": REFERENCE,
@@ -49,21 +52,19 @@ def _compute(model: Model, model_path: Path, inputs_path: Path, path: Path, poli
         "threads": setting.threads,
         "precision": setting.precision,
     }
+    steps = (load, {"do": "run", "iterations": 1}, {"do": "outputs", "path": str(folder / OUTPUTS_NAME)})
     device = LocalDevice()
     client = WorkerClient(device)
     try:
-        client.ask(load, timeout_seconds=policy.load_timeout_seconds)
-        client.ask({"do": "run", "iterations": 1}, timeout_seconds=policy.load_timeout_seconds)
-        client.ask({"do": "outputs", "path": str(partial)}, timeout_seconds=policy.load_timeout_seconds)
+        for request in steps:
+            client.ask(request, timeout_seconds=policy.load_timeout_seconds)
         client.close()
-        os.replace(partial, path)
     except WorkerFailed as failure:
         raise ModelError(
             f"the reference (unoptimised ONNX Runtime) cannot run this network: {failure.outcome.reason}",
             where=model.name,
-            hint="check the file with `python -m onnx.checker` or open it in a newer ONNX Runtime",
+            hint="check the file with onnx.checker, or export it again with a newer exporter",
         ) from failure
     finally:
         client.kill()
-        partial.unlink(missing_ok=True)
         device.close()

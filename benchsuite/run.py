@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 from filelock import FileLock, Timeout
@@ -48,10 +49,10 @@ def execute(job: Job) -> tuple[int, RunStatus]:
     Every finished block is in the journal whatever happens. Raises `BenchError` when another run measures on
     the same device, or when a resumed run no longer fits what is installed.
     """
-    with _device_lock(job), _terminate_like_interrupt():
+    with _device_lock(job), _terminate_like_interrupt(), TemporaryDirectory(prefix="bench-") as scratch:
         run = _start(job)
         session = job.journal.start_session(run, job.facts)
-        context = _context(job, run, session)
+        context = _context(job, run, session, Path(scratch))
         status = RunStatus.INTERRUPTED
         try:
             status = _run_groups(job, context)
@@ -91,7 +92,7 @@ def _check_same_networks(job: Job) -> None:
             )
 
 
-def _context(job: Job, run: int, session: int) -> Context:
+def _context(job: Job, run: int, session: int, scratch: Path) -> Context:
     return Context(
         device=job.device,
         journal=job.journal,
@@ -100,6 +101,7 @@ def _context(job: Job, run: int, session: int) -> Context:
         seed=job.options.seed,
         policy=job.policy,
         cache=job.cache,
+        scratch=scratch,
         progress=job.progress,
         memory_limit_bytes=job.options.memory_limit_bytes,
         deadline=None if job.budget_seconds is None else time.monotonic() + job.budget_seconds,

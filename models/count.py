@@ -77,7 +77,10 @@ def infer_shapes(proto: "ModelProto") -> Shapes:
         if len(tensor.raw_data) > SHAPE_TENSOR_BYTES:
             tensor.ClearField("raw_data")
             tensor.data_location = EXTERNAL
-    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    try:
+        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+    except onnx.shape_inference.InferenceError:
+        inferred = proto.graph  # its own shapes contradict one another: what it says is all there is
     shapes = {tensor.name: tuple(tensor.dims) for tensor in inferred.initializer}
     for value in (*inferred.input, *inferred.value_info, *inferred.output):
         sizes = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)

@@ -136,7 +136,7 @@ def _check_model(path: Path) -> None:
 
     try:
         onnx.checker.check_model(str(path))
-    except (onnx.checker.ValidationError, RuntimeError) as error:
+    except (onnx.checker.ValidationError, RuntimeError, ValueError) as error:
         reason = " ".join(str(error).split("\n\n")[0].split())
         hint = "export the network again; `python -m onnx.bin.checker` gives the whole message"
         raise ModelError(f"not valid ONNX: {reason}", where=str(path), hint=hint) from error
@@ -202,7 +202,8 @@ def _element_type(value: "ValueInfoProto", where: str) -> ElementType:
         return BY_ONNX_NUMBER[number]
     found = kind.removesuffix("_type")
     if kind == "tensor_type":
-        found = onnx.TensorProto.DataType.Name(number).lower()
+        names = {number: name.lower() for name, number in onnx.TensorProto.DataType.items()}
+        found = names.get(number, f"number {number}")
     known = ", ".join(row.name for row in BY_ONNX_NUMBER.values())
     raise ModelError(
         f"input {value.name!r} is of type {found}, for which no values can be drawn",

@@ -82,6 +82,8 @@ def main() -> None:
         # The reader of our output is gone (`bench report | head`): not worth a message.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
+    except OSError as error:
+        _fail(f"{error.filename or 'system'}: {error.strerror or error}", 2)
 
 
 def _fail(text: str, code: int) -> None:

@@ -10,6 +10,7 @@ import click
 from rich.console import Console
 
 from adapters.catalogue import ADAPTERS, adapter
+from adapters.worker import memory_facts
 from benchsuite.accounts import harness_share
 from benchsuite.cli.live import choose_progress
 from benchsuite.cli.options import (
@@ -259,6 +260,11 @@ def _job(
     )
 
 
+def memory_peak_mib() -> float:
+    """Peak resident memory of this process, workers not counted."""
+    return memory_facts()["memory_peak_bytes"] / 2**20
+
+
 def _print_result(data: RunData, status: RunStatus, baseline: str | None, journal: Path, quiet: bool) -> None:
     console = Console()
     draw_rich(speedup_table(data, speedups(data, choose_baseline(data, baseline))), console)
@@ -269,7 +275,7 @@ def _print_result(data: RunData, status: RunStatus, baseline: str | None, journa
     notes.print(
         f"wall {totals['wall']:.0f} s: loading {totals['loading']:.0f}, warm-up {totals['warm_up']:.0f},"
         f" timed {totals['timed']:.0f}, preparing {totals['preparing']:.0f},"
-        f" harness {harness_share(totals):.0%}"
+        f" harness {harness_share(totals):.0%}; peak memory of the harness {memory_peak_mib():.0f} MiB"
     )
     notes.print(f"run {data.run.number} in {journal}; draw it again: bench report {data.run.number}")
     if status is not RunStatus.COMPLETE:
