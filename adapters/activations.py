@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 Array = NDArray[Any]
 
-SEGMENT_BYTES = 512 * 2**20
+SEGMENT_BYTES = 128 * 2**20
 SEGMENT_NODES = 64
 UNKNOWN_BYTES = 16 * 2**20  # for a value whose shape the graph does not say
 

@@ -1,0 +1,13 @@
+"""ResNeXt-50 32x4d: bottlenecks with 32 groups of 4 channels (Xie et al., CVPR 2017)."""
+
+from torch import nn
+
+from models.export import timm_library
+
+OUTPUTS = ("logits",)
+
+
+def build(pretrained: bool = False) -> nn.Module:
+    """Takes an image [1, 3, 224, 224]; gives 1000 class logits [1, 1000]."""
+    # A zero scale at the end of every residual branch would hide that branch from the outputs.
+    return timm_library.create("resnext50_32x4d", pretrained, zero_init_last=False)
