@@ -32,18 +32,26 @@ class Constant:
 def assemble(traced: Traced, name: str) -> tuple[ModelProto, tuple[Constant, ...]]:
     """The cleaned graph, still without constants, and its constants in the order of first use, placed.
 
-    Raises `ModelError` when a large float constant comes from nowhere: it could be a weight or a table.
+    Tables with equal content become one; weights are never merged. Raises `ModelError` when a large float
+    constant comes from nowhere: it could be a weight or a table.
     """
     names = first_uses(traced.graph)
     taken = {name for name in names if name not in traced.constants}
-    constants: list[Constant] = []
     new_names: dict[str, str] = {}
+    tables: dict[tuple[str, tuple[int, ...], bytes], str] = {}
+    constants: list[Constant] = []
     end = 0
     for old in names:
         if old not in traced.constants:
             continue
-        values, (new, is_weight) = traced.constants[old], _origin(traced, old, name)
-        new_names[old] = unique(new, taken)
+        values, (wanted, is_weight) = traced.constants[old], _origin(traced, old, name)
+        content = None if is_weight else (values.dtype.str, values.shape, values.tobytes())
+        if content in tables:
+            new_names[old] = tables[content]
+            continue
+        new_names[old] = unique(wanted, taken)
+        if content is not None:
+            tables[content] = new_names[old]
         offset = -1
         if not _is_inline(values) or (is_weight and values.size > 1):
             offset = -(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES

@@ -1,0 +1,141 @@
+"""docs/json.md says what the commands print: every field, its type, and nothing else."""
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+DOCUMENT = Path(__file__).parents[2] / "docs" / "json.md"
+ROW = re.compile(r"^\| `([\w.\[\]]+)` \|([^|]+)\|([^|]*)\|[^|]+\|$")
+PLAIN: dict[str, Callable[[Any], bool]] = {
+    "string": lambda value: isinstance(value, str),
+    "integer": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "number": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "boolean": lambda value: isinstance(value, bool),
+    "null": lambda value: value is None,
+    "fact": lambda value: value is None or isinstance(value, str | int | float | bool),
+    "object": lambda value: isinstance(value, dict),
+    "list": lambda value: isinstance(value, list),
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One row of the document."""
+
+    path: str
+    type: str
+    when: str
+
+
+@dataclass
+class Checker:
+    """Compares documents with the fields of their schema, and notes which fields were seen."""
+
+    schema: str
+    fields: dict[str, Field]
+    seen: set[str] = field(default_factory=set)
+
+    def check(self, value: Any, path: str = "") -> None:
+        """Every field is documented, has its type, and none that must be there is missing."""
+        row = self.fields.get(path)
+        if path:
+            assert row is not None, f"{self.schema}: {path} is not in docs/json.md"
+            assert fits(value, row.type), f"{self.schema}: {path} is {value!r}, documented as {row.type}"
+            self.seen.add(path)
+        if isinstance(value, list):
+            items = [item for item in value if isinstance(item, dict) and row and row.type == "list"]
+            for item in items:
+                self._check_members(item, f"{path}[].")
+        elif isinstance(value, dict) and (row is None or row.type == "object"):
+            self._check_members(value, f"{path}." if path else "")
+
+    def _check_members(self, value: dict[str, Any], prefix: str) -> None:
+        for name, member in value.items():
+            self.check(member, prefix + name)
+        direct = re.compile(re.escape(prefix) + r"\w+$")
+        always = {path for path, row in self.fields.items() if direct.match(path) and not row.when}
+        assert always - {prefix + name for name in value} == set(), f"{self.schema}: missing fields"
+
+
+def fits(value: Any, kind: str) -> bool:
+    """Whether a value is of a type as the document writes it."""
+    if " or " in kind:
+        return any(fits(value, part) for part in kind.split(" or "))
+    outer, _, inner = kind.partition(" of ")
+    members = list(value.values()) if isinstance(value, dict) else value
+    return PLAIN[outer](value) and (not inner or all(fits(member, inner) for member in members))
+
+
+def sections() -> Iterator[Checker]:
+    for section in re.split(r"^## (?=bench\.)", DOCUMENT.read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]:
+        rows = filter(None, map(ROW.match, section.splitlines()))
+        fields = [Field(row[1], row[2].strip(), row[3].strip()) for row in rows]
+        yield Checker(section.split("\n", 1)[0].strip(), {row.path: row for row in fields})
+
+
+CHECKERS = {checker.schema: checker for checker in sections()}
+
+
+@pytest.fixture
+def journal(bench: Callable, record: Callable, tiny: Path) -> None:
+    """Two runs: one with a crashed cell, wrong outputs and doubts, one that the budget ended."""
+    faults = (
+        {"framework": "ort", "kind": "differ", "do": "outputs"},
+        {"framework": "ort-noopt", "kind": "crash", "at": 9},
+    )
+    device = record(*faults, noise=(1.0, 1.0, 1.9, 0.4, 1.0, 3.0, 0.2))
+    bench("run", "--models", str(tiny), "--device", device, "--threads", "1,2", "--set", "restarts=0")
+    bench("run", "--models", f"{tiny},swin", "--device", device, "--budget", "0.001s")
+
+
+COMMANDS = {
+    "bench.models/1": ("models list", "models show swin,TINY"),
+    "bench.activations/1": ("models check TINY",),
+    "bench.frameworks/1": ("frameworks",),
+    "bench.devices/1": ("devices",),
+    "bench.runs/1": ("runs",),
+    "bench.report/1": ("report 1", "report 2", "report 3"),
+    "bench.doctor/1": ("doctor --device replay:device.json --comparisons 3 --threads 1,2",),
+}
+
+
+def test_every_schema_is_documented() -> None:
+    assert set(CHECKERS) == set(COMMANDS)
+
+
+@pytest.mark.usefixtures("journal")
+@pytest.mark.parametrize("schema", COMMANDS)
+def test_what_is_printed_is_what_is_documented(
+    schema: str, bench: Callable, record: Callable, tiny: Path
+) -> None:
+    bench("run", "--models", str(tiny), "--device", record(), "--quiet")
+    checker = CHECKERS[schema]
+    for typed in COMMANDS[schema]:
+        done = bench(*typed.replace("TINY", str(tiny)).split(), "--format", "json")
+        assert done.err == ""
+        assert done.document["schema"] == schema
+        checker.check(done.document)
+    assert set(checker.fields) - checker.seen == set(), "documented, but never printed"
+
+
+@pytest.mark.usefixtures("journal")
+def test_runs_say_how_they_stand(bench: Callable) -> None:
+    first, second = bench("runs", "--format", "json").document["runs"]
+    assert (first["status"], first["cells_done"], first["cells"]) == ("complete", 4, 4)
+    assert (second["status"], second["cells_done"], second["cells"]) == ("incomplete", 0, 4)
+    assert first["threads"] == [1, 2]
+
+
+def test_numbers_are_never_nan(bench: Callable, record: Callable, tiny: Path) -> None:
+    """NaN is no JSON: what was not measured is null."""
+    done = bench("run", "--models", str(tiny), "--device", record({"framework": "*", "kind": "crash"}))
+    assert done.code == 1
+    report = bench("report", "--format", "json")
+    assert report.code == 3
+    assert "NaN" not in report.out
+    assert {cell["latency_ms"] for cell in report.document["cells"]} == {None}
+    assert report.document["means"][0]["count"] == 0
