@@ -2,23 +2,22 @@
 
 import csv
 import json
-import math
 from dataclasses import asdict
-from typing import Any
 
 from benchsuite.stats import Interval
-from reports.cells import RunData, cell_frame
+from reports.cells import Cell, RunData, cell_frame, cell_rows
 from reports.speedup import Speedups
 
 SCHEMA = "bench.report/1"
+TEXTS = ("model", "framework", "device", "reason", "framework_version", "doubts")
+"""Columns whose text comes from files and frameworks."""
+FORMULA_STARTS = ("=", "+", "-", "@", "\t", "\r")
 
 
 def csv_text(data: RunData) -> str:
-    """One line a cell with a header line; text fields that hold a formula sign are quoted for
-    spreadsheets.
-    """
+    """One line a cell with a header line; a text that a spreadsheet would run as a formula gets a quote."""
     frame = cell_frame(data)
-    for column in ("model", "framework", "reason", "doubts"):
+    for column in TEXTS:
         frame[column] = frame[column].map(_harmless)
     return frame.to_csv(index=False, quoting=csv.QUOTE_MINIMAL, lineterminator="\n")
 
@@ -61,7 +60,7 @@ def json_text(data: RunData, result: Speedups) -> str:
             }
             for mean in result.means
         ],
-        "cells": [_without_nan(row) for row in cell_frame(data).to_dict("records")],
+        "cells": [_json_cell(cell, row) for cell, row in cell_rows(data)],
     }
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -70,13 +69,18 @@ def _ends(interval: Interval | None) -> list[float] | None:
     return [interval.low, interval.high] if interval else None
 
 
-def _without_nan(row: dict[Any, Any]) -> dict[str, Any]:
-    """Pandas fills gaps with NaN, which JSON does not have."""
+def _json_cell(cell: Cell, row: dict[str, object]) -> dict[str, object]:
+    """What CSV shows, and what does not fit into a line of it."""
+    record, loading = cell.record, cell.record.loading
     return {
-        name: None if isinstance(value, float) and math.isnan(value) else value for name, value in row.items()
+        **row,
+        "doubts": [asdict(doubt) for doubt in cell.doubts],
+        "notes": list(record.notes),
+        "log_tail": record.outcome.log_tail if record.outcome else "",
+        "options": dict(loading.options) if loading else None,
+        "framework_facts": dict(loading.facts) if loading else None,
     }
 
 
-def _harmless(text: str) -> str:
-    """A leading = + - @ would be run as a formula by a spreadsheet: names and reasons come from files."""
-    return f"'{text}" if text[:1] in {"=", "+", "-", "@"} else text
+def _harmless(text: object) -> object:
+    return f"'{text}" if isinstance(text, str) and text.startswith(FORMULA_STARTS) else text

@@ -2,15 +2,19 @@
 after.
 """
 
-from collections.abc import Mapping
+import shlex
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-
-import pandas as pd
+from typing import TYPE_CHECKING
 
 from benchsuite.doubts import Doubt, doubts_of
 from benchsuite.journal import Journal
-from benchsuite.record import CellRecord, GroupKey, GroupRecord, RunRecord, Status
+from benchsuite.policy import Policy
+from benchsuite.record import CellRecord, GroupKey, GroupRecord, RunOptions, RunRecord, Status
 from benchsuite.stats import Floats, Interval, block_medians, median_interval
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 MILLISECOND = 1e6
 MEBIBYTE = 2**20
@@ -37,13 +41,15 @@ class Cell:
 
     @property
     def status(self) -> str:
-        """Its status, or `not measured`."""
-        return self.record.outcome.status.value if self.record.outcome else "not measured"
+        """Its status; `unfinished` or `not measured` when the run ended before it had one."""
+        if self.record.outcome:
+            return self.record.outcome.status.value
+        return "unfinished" if self.blocks else "not measured"
 
     @property
     def reason(self) -> str:
         """Why it is not `ok`; empty when it is."""
-        return self.record.outcome.reason if self.record.outcome else "the run ended before"
+        return self.record.outcome.reason if self.record.outcome else "the run ended before that"
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,9 +110,37 @@ def _cell(record: GroupRecord, framework: str) -> Cell:
     )
 
 
-def cell_frame(data: RunData) -> pd.DataFrame:
+def cell_frame(data: RunData) -> "pd.DataFrame":
     """All cells of a run, one row each: what CSV and JSON show."""
-    return pd.DataFrame([_row(cell) for group in data.groups for cell in group.cells.values()])
+    import pandas as pd  # half a second and 40 MB that a run without CSV need not pay
+
+    return pd.DataFrame([row for _, row in cell_rows(data)])
+
+
+def cell_rows(data: RunData) -> Iterator[tuple[Cell, dict[str, object]]]:
+    """Every cell with its row of plain values: None where nothing was measured."""
+    # Groups come network by network, in the order in which the networks were asked for.
+    typed = dict(
+        zip(dict.fromkeys(group.key.model for group in data.groups), data.run.options.models, strict=True)
+    )
+    for group in data.groups:
+        command = repeat_command(data.run.options, typed[group.key.model], group.key)
+        for cell in group.cells.values():
+            yield cell, _row(cell) | {"repeat": command}
+
+
+def repeat_command(options: RunOptions, model: str, key: GroupKey) -> str:
+    """The command that measures one group again: a cell means little without its rivals."""
+    changed = {name: value for name, value in options.policy.items() if value != getattr(Policy(), name)}
+    words = ["bench", "run", "--models", model, "--frameworks", ",".join(options.frameworks)]
+    words += ["--device", key.device, "--threads", str(key.threads), "--precision", key.precision]
+    words += ["--seed", str(options.seed)]
+    dimensions = options.dimensions if model.endswith(".onnx") else {}
+    words += [word for name, size in dimensions.items() for word in ("--dim", f"{name}={size}")]
+    words += [word for name, value in changed.items() for word in ("--set", f"{name}={value}")]
+    if options.memory_limit_bytes is not None:
+        words += ["--memory-limit", str(options.memory_limit_bytes)]
+    return shlex.join(words)
 
 
 def _row(cell: Cell) -> dict[str, object]:

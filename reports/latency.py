@@ -1,40 +1,34 @@
 """The latency table: latency with interval, load time, peak memory and output error of every cell."""
 
 from reports.cells import Cell, Group, RunData
-from reports.speedup import latency_cell, milliseconds
-from reports.table import Footnotes, Table, TableCell
+from reports.footnotes import Footnotes
+from reports.speedup import framework_cell, latency_cell
+from reports.table import Table, TableCell, cells
 
-COLUMNS = (
-    "network",
-    "framework",
-    "threads",
-    "ms",
-    "interval",
-    "blocks",
-    "load ms",
-    "peak MiB",
-    "output error",
-    "status",
-)
+COLUMNS = cells("network", "framework", "threads", "ms", "interval", "load ms", "peak MiB", "output error")
 
 
 def latency_table(data: RunData) -> Table:
-    """One row a cell, in the order of the run."""
+    """One row a cell, in the order of the run; the interval is ± of the latency."""
     notes = Footnotes()
-    rows = [_row(group, name, notes) for group in data.groups for name in group.cells]
+    rows = [_row(data, group, name, notes) for group in data.groups for name in group.cells]
     title = f"Run {data.run.number}: latency on {data.run.options.device}, {data.run.options.precision}"
-    return Table(title, COLUMNS, tuple(rows), notes=tuple(notes.texts), text_columns=2)
+    return Table(title, COLUMNS, tuple(rows), notes=notes.texts, text_columns=2, key_columns=3)
 
 
-def _row(group: Group, framework: str, notes: Footnotes) -> tuple[TableCell, ...]:
+def _row(data: RunData, group: Group, framework: str, notes: Footnotes) -> tuple[TableCell, ...]:
     cell = group.cells[framework]
-    texts = (_interval(cell), str(cell.blocks), _load(cell), _memory(cell), _error(cell), cell.status)
-    first = (group.key.model, framework, str(group.key.threads))
-    return (*map(TableCell, first), latency_cell(group, framework, notes), *map(TableCell, texts))
+    return (
+        TableCell(group.key.model),
+        framework_cell(data, framework, framework, notes),
+        TableCell(str(group.key.threads)),
+        latency_cell(group, framework, notes),
+        *cells(_interval(cell), _load(cell), _memory(cell), _error(cell)),
+    )
 
 
 def _interval(cell: Cell) -> str:
-    return f"[{milliseconds(cell.latency.low)}, {milliseconds(cell.latency.high)}]" if cell.latency else ""
+    return f"±{cell.latency.relative_half_width:.1%}" if cell.latency else ""
 
 
 def _load(cell: Cell) -> str:
@@ -47,4 +41,4 @@ def _memory(cell: Cell) -> str:
 
 def _error(cell: Cell) -> str:
     error = cell.record.outcome.error if cell.record.outcome else None
-    return "" if error is None else f"{error:.1e}"
+    return "" if error is None else f"{error:.1e}" if error else "0"

@@ -7,7 +7,8 @@ from benchsuite.stats import Floats, Interval, geometric_mean, speedup
 from models.errors import BenchError
 from models.suggest import nearest
 from reports.cells import Group, RunData
-from reports.table import Footnotes, Style, Table, TableCell
+from reports.footnotes import Footnotes
+from reports.table import Style, Table, TableCell, cells
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,25 +95,22 @@ def speedup_table(data: RunData, result: Speedups) -> Table:
     notes = Footnotes()
     others = [name for name in data.frameworks if name != result.baseline]
     found = {(row.model, row.threads, row.framework): row.speedup for row in result.rows}
+    columns = _columns(data, result.baseline, others, notes)
     rows = [_table_row(group, result.baseline, others, found, notes) for group in data.groups]
-    footers = [
-        _mean_row(result, others, threads) for threads in dict.fromkeys(g.key.threads for g in data.groups)
-    ]
-    for mean in result.means:
-        if mean.missing:
-            notes.number(
-                f"{mean.framework}, {mean.threads} threads: the mean leaves out {', '.join(mean.missing)}"
-            )
-    columns = ("network", "threads", f"{result.baseline} ms", *_columns(others))
+    threads = dict.fromkeys(group.key.threads for group in data.groups)
+    footers = [_mean_row(result, others, count, notes) for count in threads]
     run = data.run
     title = (
         f"Run {run.number}: speedup over {result.baseline} on {run.options.device}, {run.options.precision}"
     )
-    return Table(title, columns, tuple(rows), tuple(footers), tuple(notes.texts), text_columns=1)
+    return Table(title, columns, tuple(rows), tuple(footers), notes.texts, text_columns=1, key_columns=2)
 
 
-def _columns(others: list[str]) -> list[str]:
-    return [text for name in others for text in (f"{name} ms", f"{name} speedup")]
+def _columns(data: RunData, baseline: str, others: list[str], notes: Footnotes) -> tuple[TableCell, ...]:
+    columns = [*cells("network", "threads"), framework_cell(data, baseline, f"{baseline} ms", notes)]
+    for name in others:
+        columns += [framework_cell(data, name, f"{name} ms", notes), TableCell(f"{name} speedup")]
+    return tuple(columns)
 
 
 def _table_row(
@@ -122,28 +120,29 @@ def _table_row(
     found: Mapping[tuple[str, int, str], Interval | None],
     notes: Footnotes,
 ) -> tuple[TableCell, ...]:
-    cells = [
-        TableCell(group.key.model),
-        TableCell(str(group.key.threads)),
-        latency_cell(group, baseline, notes),
-    ]
+    row = [*cells(group.key.model, str(group.key.threads)), latency_cell(group, baseline, notes)]
     for name in others:
         interval = found[group.key.model, group.key.threads, name]
-        cells += [latency_cell(group, name, notes), _speedup_cell(interval)]
-    return tuple(cells)
+        row += [latency_cell(group, name, notes), _speedup_cell(interval)]
+    return tuple(row)
+
+
+def framework_cell(data: RunData, framework: str, text: str, notes: Footnotes) -> TableCell:
+    """The framework's name with what a reader must know about it wherever it stands."""
+    known = [group.cells[framework].record.notes for group in data.groups]
+    texts = dict.fromkeys(note for one in known for note in one)
+    return TableCell(text, notes=tuple(notes.number(f"{framework}: {note}") for note in texts))
 
 
 def latency_cell(group: Group, framework: str, notes: Footnotes) -> TableCell:
     """Latency in ms; struck when its outputs are wrong, its status when there is none; footnotes say why."""
     cell = group.cells[framework]
-    texts = [f"{framework}: {note}" for note in cell.record.notes]
-    texts += [f"{group.key.model}/{framework}: {doubt}" for doubt in cell.doubts]
-    if not cell.counts:
-        texts.insert(0, f"{group.key.model}/{framework}: {cell.status}: {cell.reason}")
-    marks = notes.numbers(texts)
+    marks = [] if cell.counts else [notes.number(f"{cell.status}: {cell.reason}")]
+    marks += [notes.number(str(doubt), kind=doubt.kind) for doubt in cell.doubts]
     if cell.latency is None:
-        return TableCell(cell.status, Style.MISSING, marks)
-    return TableCell(milliseconds(cell.latency.estimate), Style.PLAIN if cell.counts else Style.STRUCK, marks)
+        return TableCell(cell.status, Style.MISSING, tuple(marks))
+    style = Style.PLAIN if cell.counts else Style.STRUCK
+    return TableCell(milliseconds(cell.latency.estimate), style, tuple(marks))
 
 
 def _speedup_cell(interval: Interval | None) -> TableCell:
@@ -152,13 +151,15 @@ def _speedup_cell(interval: Interval | None) -> TableCell:
     return TableCell(interval_text(interval), Style.BEST if interval.low > 1 else Style.PLAIN)
 
 
-def _mean_row(result: Speedups, others: list[str], threads: int) -> tuple[TableCell, ...]:
-    cells = [TableCell("geometric mean"), TableCell(str(threads)), TableCell("")]
+def _mean_row(result: Speedups, others: list[str], threads: int, notes: Footnotes) -> tuple[TableCell, ...]:
+    row = [*cells("geometric mean", str(threads), "")]
     for name in others:
         mean = next(one for one in result.means if one.framework == name and one.threads == threads)
-        text = f"{interval_text(mean.interval)} of {mean.count}" if mean.interval else "– of 0"
-        cells += [TableCell(""), TableCell(text)]
-    return tuple(cells)
+        missing = ", ".join(mean.missing)
+        marks = (notes.number(f"the mean leaves out {missing}"),) if missing else ()
+        text = interval_text(mean.interval) if mean.interval else "–"
+        row += [TableCell(f"n = {mean.count}", notes=marks), TableCell(text)]
+    return tuple(row)
 
 
 def interval_text(interval: Interval) -> str:
@@ -168,4 +169,4 @@ def interval_text(interval: Interval) -> str:
 
 def milliseconds(value: float) -> str:
     """Three significant digits or all digits before the point."""
-    return f"{value:.0f}" if value >= 1000 else f"{value:.3g}"
+    return f"{value:.0f}" if value >= 100 else f"{value:.3g}"

@@ -2,9 +2,11 @@
 nothing.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import re
+from dataclasses import dataclass
 from enum import StrEnum
+
+LINE_BREAKS = re.compile(r"[^\S ]+")
 
 
 class Style(StrEnum):
@@ -27,28 +29,33 @@ class TableCell:
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """A titled table; `footers` are rows below a line, such as the geometric mean."""
+    """A titled table.
+
+    Attributes:
+        columns: the header, one cell a column.
+        footers: rows below a line, such as the geometric mean.
+        notes: footnotes, numbered from 1 as the cells' marks say.
+        remarks: lines below the table that no mark points at.
+        text_columns: how many columns, from the left, hold words: drawn to the left, and wrapped in need.
+        key_columns: how many of those say what a row is about: a table that is too wide repeats them.
+    """
 
     title: str
-    columns: tuple[str, ...]
+    columns: tuple[TableCell, ...]
     rows: tuple[tuple[TableCell, ...], ...]
     footers: tuple[tuple[TableCell, ...], ...] = ()
     notes: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     text_columns: int = 1
+    key_columns: int = 1
 
 
-@dataclass(slots=True)
-class Footnotes:
-    """Collects footnote texts while a table is made; the same text gets the same number."""
+def cells(*texts: str) -> tuple[TableCell, ...]:
+    """A row of plain texts."""
+    return tuple(map(TableCell, texts))
 
-    texts: list[str] = field(default_factory=list)
 
-    def number(self, text: str) -> int:
-        """Number of a footnote, from 1."""
-        if text not in self.texts:
-            self.texts.append(text)
-        return self.texts.index(text) + 1
-
-    def numbers(self, texts: Sequence[str]) -> tuple[int, ...]:
-        """Numbers of several, in order."""
-        return tuple(self.number(text) for text in texts)
+def one_line(text: str) -> str:
+    """The text without line breaks and control characters: names and reasons may come from anywhere."""
+    spaced = LINE_BREAKS.sub(" ", text).strip()
+    return "".join(character if character.isprintable() else "�" for character in spaced)

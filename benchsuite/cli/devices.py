@@ -6,8 +6,9 @@ from rich.console import Console
 from benchsuite.cli.options import format_option, print_json
 from benchsuite.device.catalogue import KINDS
 from benchsuite.device.host import host_facts
+from benchsuite.device.protocol import Fact
 from reports.as_rich import draw_rich
-from reports.table import Table, TableCell
+from reports.table import Table, cells
 
 
 @click.command()
@@ -16,14 +17,20 @@ def command(form: str) -> None:
     """List the devices that can be measured on, with the facts of this machine."""
     facts = dict(host_facts())
     if form == "json":
-        kinds = [{"name": name, "what": what} for name, what in KINDS.items()]
+        kinds = [{"name": name, "title": what} for name, what in KINDS.items()]
         print_json("bench.devices/1", devices=kinds, local=facts)
         return
     console = Console()
-    rows = tuple((TableCell(name), TableCell(what)) for name, what in KINDS.items())
-    draw_rich(Table("Devices", ("--device", "what it is"), rows, text_columns=2), console)
-    known = tuple(
-        (TableCell(name), TableCell("unknown" if value is None else str(value)))
-        for name, value in facts.items()
-    )
-    draw_rich(Table("local", ("fact", "value"), known, text_columns=2), console)
+    kinds_drawn = tuple(cells(name, what) for name, what in KINDS.items())
+    draw_rich(Table("Devices", cells("--device", "what it is"), kinds_drawn, text_columns=2), console)
+    known = tuple(cells(*_fact_texts(name, value)) for name, value in facts.items())
+    draw_rich(Table("This machine (local)", cells("fact", "value"), known, text_columns=2), console)
+
+
+def _fact_texts(name: str, value: Fact) -> tuple[str, str]:
+    """A fact's name and value in words."""
+    if name.endswith("_bytes") and isinstance(value, int):
+        return name.removesuffix("_bytes"), f"{value / 2**30:.1f} GiB"
+    words = {None: "unknown", True: "yes", False: "no"}
+    text = words[value] if value is None or isinstance(value, bool) else str(value)
+    return name.replace("_", " "), text

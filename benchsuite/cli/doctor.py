@@ -1,7 +1,7 @@
 """`bench doctor`: how far can this machine's numbers be trusted?"""
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -17,13 +17,15 @@ from benchsuite.device.catalogue import open_device
 from benchsuite.device.host import host_telemetry
 from benchsuite.device.protocol import Device
 from benchsuite.device.replay import Recording, write_recording
-from benchsuite.doctor import Diagnosis, Trial, diagnose, run_trial
+from benchsuite.doctor import EFFECT, POWER, Diagnosis, Trial, diagnose, run_trial
 from benchsuite.policy import Policy
 from models.catalogue import resolve
+from models.errors import BenchError
 from models.model import Model
 from models.tiny import probe_network
 from reports.as_rich import draw_rich
-from reports.table import Table, TableCell
+from reports.speedup import milliseconds
+from reports.table import Table, TableCell, cells
 
 ENOUGH_COMPARISONS = 300
 WORST_RATE = 0.01
@@ -37,12 +39,25 @@ BLOCK_SECONDS = "block_seconds=0.02"
 @click.option("--threads", default="1", show_default=True, help="Thread counts, such as 1,2.")
 @click.option(
     "--comparisons",
+    type=click.IntRange(min=1),
     default=ENOUGH_COMPARISONS,
     show_default=True,
     help="How many A/A comparisons; 300 without a false one mean a rate below 1 %.",
 )
-@click.option("--blocks", default=Policy().least_blocks, show_default=True, help="Blocks in one comparison.")
-@click.option("--idle-workers", default=0, show_default=True, help="More loaded workers that only wait.")
+@click.option(
+    "--blocks",
+    type=click.IntRange(min=2),
+    default=Policy().least_blocks,
+    show_default=True,
+    help="Blocks in one comparison.",
+)
+@click.option(
+    "--idle-workers",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="More loaded workers that only wait.",
+)
 @click.option(
     "--set",
     "settings",
@@ -76,13 +91,16 @@ def command(
     Exit code 1 when the rate of false positives is above 1 %.
     """
     name = adapter(framework).name
+    thread_counts = counts(threads, "--threads")
+    if record is not None and not record.parent.is_dir():
+        raise BenchError(f"there is no folder {record.parent}", where="--record", hint="make it first")
     policy = read_policy((BLOCK_SECONDS, *settings))
     place = open_device(device)
     try:
-        model = resolve(models)[0] if models else probe_network(cache / "probe")
+        model = _one_network(models) if models is not None else probe_network(cache / "probe")
         results = {
             count: _trial(place, model, name, count, policy, cache, comparisons * blocks, idle_workers)
-            for count in counts(threads, "--threads")
+            for count in thread_counts
         }
         facts = dict(place.facts())
     finally:
@@ -92,6 +110,14 @@ def command(
         _record(record, facts, next(iter(results.values())))
     _print(form, model, name, diagnoses, results)
     sys.exit(int(any(diagnosis.rate > WORST_RATE for diagnosis in diagnoses.values())))
+
+
+def _one_network(selection: str) -> Model:
+    found = resolve(selection)
+    if len(found) > 1:
+        listed = ", ".join(model.name for model in found)
+        raise BenchError(f"one network is enough, not {listed}", where="--models", hint=found[0].name)
+    return found[0]
 
 
 def _trial(
@@ -104,7 +130,8 @@ def _trial(
     blocks: int,
     idle_workers: int,
 ) -> Trial:
-    with Progress(console=Console(stderr=True), transient=True) as bars:
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bars:
         task = bars.add_task(f"{framework} against itself, {threads} threads", total=blocks)
         return run_trial(
             place,
@@ -127,47 +154,58 @@ def _record(path: Path, facts: Mapping[str, object], trial: Trial) -> None:
 
 
 def _print(
-    form: str, model: Model, framework: str, diagnoses: dict[int, Diagnosis], results: dict[int, Trial]
+    form: str, model: Model, framework: str, diagnoses: dict[int, Diagnosis], trials: dict[int, Trial]
 ) -> None:
     if form == "json":
-        rows = [{"threads": count, **asdict(one), "rate": one.rate} for count, one in diagnoses.items()]
+        rows = [
+            {"threads": count, "latency_ms": _latency_ms(trials[count]), **asdict(one), "rate": one.rate}
+            for count, one in diagnoses.items()
+        ]
         print_json("bench.doctor/1", model=model.name, framework=framework, results=rows)
         return
-    columns = (
-        "threads",
-        "latency ms",
-        "comparisons",
-        "false ≥ 2 %",
-        "rate",
-        "upper bound",
-        "interval without 1",
-        "detectable",
-        "spread",
-    )
-    rows_drawn = tuple(_row(count, one, results[count]) for count, one in diagnoses.items())
     blocks = next(iter(diagnoses.values())).blocks
     title = f"A/A: {framework} against itself on {model.name}, {blocks} blocks a comparison"
-    draw_rich(Table(title, columns, rows_drawn, notes=NOTES, text_columns=0), Console())
-
-
-NOTES = (
-    "false: comparisons that claim a difference of 2 % or more; upper bound: of their rate, 95 %",
-    "interval without 1: comparisons whose 95 % interval leaves out 1.0, however little; 5 % are expected",
-    "detectable: the smallest true difference that 80 % of such comparisons would have found",
-    "spread: standard deviation of the ratio",
-)
-
-
-def _row(threads: int, one: Diagnosis, trial: Trial) -> tuple[TableCell, ...]:
-    texts = (
-        str(threads),
-        f"{float(np.median(trial.first)) / 1e6:.3g}",
-        str(one.comparisons),
-        str(one.false_positives),
-        f"{one.rate:.2%}",
-        f"{one.rate_bound:.2%}",
-        f"{one.exclusions / one.comparisons:.1%}",
-        f"{one.detectable:.2%}",
-        f"{one.spread:.2%}",
+    columns = cells("threads", *map(str, diagnoses))
+    notes = tuple(note for _, note, _ in FACTS if note)
+    marks = {note: (number,) for number, note in enumerate(notes, 1)}
+    rows_drawn = tuple(
+        (
+            TableCell(name, notes=marks.get(note, ())),
+            *(TableCell(shown(one, trials[count])) for count, one in diagnoses.items()),
+        )
+        for name, note, shown in FACTS
     )
-    return tuple(TableCell(text) for text in texts)
+    draw_rich(Table(title, columns, rows_drawn, notes=notes), Console())
+
+
+def _latency_ms(trial: Trial) -> float:
+    return float(np.median(trial.first)) / 1e6
+
+
+FACTS: tuple[tuple[str, str, Callable[[Diagnosis, Trial], str]], ...] = (
+    ("latency", "", lambda one, trial: f"{milliseconds(_latency_ms(trial))} ms"),
+    ("comparisons", "", lambda one, trial: str(one.comparisons)),
+    (
+        "false differences",
+        f"comparisons that claim a difference of {EFFECT:.0%} or more, where there is none",
+        lambda one, trial: str(one.false_positives),
+    ),
+    ("rate of false differences", "", lambda one, trial: f"{one.rate:.2%}"),
+    (
+        "rate is below",
+        "upper 95% bound of the rate: more comparisons bring it down",
+        lambda one, trial: f"{one.rate_bound:.2%}",
+    ),
+    (
+        "intervals without 1.0",
+        "95% intervals that leave out 1.0, however little: about 5% are expected",
+        lambda one, trial: f"{one.exclusions / one.comparisons:.1%}",
+    ),
+    (
+        "detectable difference",
+        f"the smallest true difference that {POWER:.0%} of such comparisons would have found",
+        lambda one, trial: f"{one.detectable:.2%}",
+    ),
+    ("spread of the ratio", "its standard deviation", lambda one, trial: f"{one.spread:.2%}"),
+)
+"""Rows of the table: name, footnote, text."""

@@ -11,6 +11,7 @@ from rich.progress import Progress as Bars
 
 from benchsuite.progress import Progress, Quiet
 from benchsuite.record import CellRecord, GroupKey, Status
+from reports.table import one_line
 
 COLOURS = {Status.OK: "green", Status.REFUSED: "yellow"}
 PLAIN_EVERY_BLOCKS = 10
@@ -34,7 +35,7 @@ class Plain:
     def group_started(self, key: GroupKey, number: int, count: int) -> None:
         """A line with the group's name."""
         self._place = f"[{number}/{count}] {key.model}, {key.threads} thread{'s' if key.threads > 1 else ''}"
-        self._print(self._place)
+        self._print(self._place, indent="")
 
     def step(self, text: str) -> None:
         """Not worth a line."""
@@ -42,25 +43,25 @@ class Plain:
     def block_done(self, done: int, most: int, seconds: Mapping[str, float], width: float | None) -> None:
         """A line every few blocks."""
         if done % PLAIN_EVERY_BLOCKS == 0:
-            self._print(f"  {progress_text(done, seconds, width)}")
+            self._print(progress_text(done, seconds, width))
 
     def cell_done(self, cell: CellRecord, seconds: float | None) -> None:
         """A line with the status."""
-        self._print(f"  {cell_text(cell, seconds)}")
+        self._print(cell_text(cell, seconds))
 
     def time_left(self, seconds: float) -> None:
         """A line with the estimate."""
-        self._print(f"  {time_text(seconds)}")
+        self._print(time_text(seconds))
 
     def note(self, text: str) -> None:
         """The text."""
-        self._print(f"  note: {text}")
+        self._print(f"note: {text}")
 
     def close(self) -> None:
         """Nothing to undo."""
 
-    def _print(self, text: str) -> None:
-        self._console.print(text, markup=False, soft_wrap=True)
+    def _print(self, text: str, indent: str = "  ") -> None:
+        self._console.print(f"{indent}{one_line(text)}", markup=False, soft_wrap=True)
 
 
 class Terminal:
@@ -96,7 +97,9 @@ class Terminal:
     def cell_done(self, cell: CellRecord, seconds: float | None) -> None:
         """A line that stays."""
         status = cell.outcome.status if cell.outcome else Status.FAILED
-        self._console.print(f"[{COLOURS.get(status, 'red')}]●[/] {escape(cell_text(cell, seconds))}")
+        self._console.print(
+            f"[{COLOURS.get(status, 'red')}]●[/] {escape(one_line(cell_text(cell, seconds)))}"
+        )
 
     def time_left(self, seconds: float) -> None:
         """Behind the bar."""
@@ -104,7 +107,7 @@ class Terminal:
 
     def note(self, text: str) -> None:
         """A line that stays."""
-        self._console.print(f"[yellow]note:[/] {escape(text)}")
+        self._console.print(f"[yellow]note:[/] {escape(one_line(text))}")
 
     def close(self) -> None:
         """Take the bar away."""

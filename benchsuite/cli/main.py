@@ -2,6 +2,7 @@
 quick.
 """
 
+import errno
 import os
 import sys
 from importlib import import_module
@@ -20,6 +21,16 @@ COMMANDS = {
     "devices": "List the devices that can be measured on.",
     "doctor": "Measure how far this machine's numbers can be trusted (A/A test).",
 }
+
+SYSTEM_HINTS = {
+    errno.ENOSPC: "free some disk space; what was measured is kept: `bench run --resume`",
+    errno.EDQUOT: "free some disk space; what was measured is kept: `bench run --resume`",
+    errno.EACCES: "make it readable and writable, or choose another place",
+    errno.EROFS: "choose a place that can be written",
+    errno.ENOTDIR: "remove the file that is in the way, or choose another place",
+    errno.EEXIST: "remove the file that is in the way, or choose another place",
+}
+"""What to try when the operating system refuses something, by its error number."""
 
 EXIT_CODES = """\b
 Exit codes: 0 every cell ok (or refused) · 1 a cell failed, crashed, timed out, ran
@@ -73,9 +84,13 @@ def main() -> None:
         cli.main(standalone_mode=False)
     except BenchError as error:
         _fail(str(error), 2)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
         sys.exit(2)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        known = f"`{context.command_path} --help`" if context else "`bench --help`"
+        _fail(f"{error.format_message()}\n  try: {known}", 2)
     except (click.Abort, KeyboardInterrupt):
         _fail("interrupted", 130)
     except BrokenPipeError:
@@ -83,7 +98,8 @@ def main() -> None:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except OSError as error:
-        _fail(f"{error.filename or 'system'}: {error.strerror or error}", 2)
+        hint = SYSTEM_HINTS.get(error.errno or 0, "choose another place with --cache or --journal")
+        _fail(f"{error.filename or 'system'}: {error.strerror or error}\n  try: {hint}", 2)
 
 
 def _fail(text: str, code: int) -> None:

@@ -1,6 +1,7 @@
 """`bench models`: the networks: list, show, check, export."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,13 +18,13 @@ from models.model import Model
 from models.suggest import nearest
 from models.zoo import GRAPHS, zoo_rows
 from reports.as_rich import draw_rich
-from reports.table import Table, TableCell
+from reports.table import Table, TableCell, cells
 
 if TYPE_CHECKING:
     from adapters.activations import ActivationSummary
     from models.export.driver import ExportReport
 
-LISTED = ("network", "title", "kind", "input", "params M", "GMACs", "sets")
+LISTED = cells("network", "title", "kind", "input", "params M", "GMACs")
 
 
 @click.group()
@@ -40,10 +41,9 @@ def list_models(form: str) -> None:
         print_json("bench.models/1", models=[_listed(model) for model in models])
         return
     rows = tuple(_list_row(model) for model in models)
-    draw_rich(
-        Table("Networks (published figures; `bench models show NAME` counts)", LISTED, rows, text_columns=4),
-        Console(),
-    )
+    title = "Networks with their published figures (`bench models show NAME` counts them)"
+    remarks = tuple(f"set {name}: {_members(names, len(models))}" for name, names in sets().items())
+    draw_rich(Table(title, LISTED, rows, remarks=remarks, text_columns=4), Console())
 
 
 @command.command("show")
@@ -59,11 +59,11 @@ def show_models(selection: str, dim: tuple[str, ...], form: str) -> None:
         return
     for document in documents:
         rows = tuple(
-            (TableCell(name), TableCell(_shown(value)))
+            cells(name.replace("_", " "), _shown(value))
             for name, value in document.items()
-            if value not in (None, "")
+            if value not in (None, "", [])
         )
-        draw_rich(Table(str(document["name"]), ("fact", "value"), rows, text_columns=2), Console())
+        draw_rich(Table(str(document["name"]), cells("fact", "value"), rows, text_columns=2), Console())
 
 
 @command.command("check")
@@ -86,7 +86,7 @@ def check_models(selection: str, form: str, cache: Path) -> None:
     if form == "json":
         print_json("bench.activations/1", models=[_checked(name, result) for name, result in results.items()])
     else:
-        rows = tuple(tuple(map(TableCell, _checked_texts(name, result))) for name, result in results.items())
+        rows = tuple(cells(*_checked_texts(name, result)) for name, result in results.items())
         draw_rich(Table("Activations in unoptimised ONNX Runtime", CHECKED, rows), Console())
     sys.exit(int(not all(result.is_sound for result in results.values())))
 
@@ -147,7 +147,7 @@ def _export_one(name: str, check: bool) -> "ExportReport":
     return report
 
 
-CHECKED = (
+CHECKED = cells(
     "network",
     "values",
     "not finite",
@@ -231,17 +231,19 @@ def _counted(counts: Counts) -> dict[str, object]:
 def _list_row(model: Model) -> tuple[TableCell, ...]:
     row = model.row
     assert row is not None
-    shapes = " ".join("×".join(map(str, spec.shape)) for spec in model.inputs)
-    texts = (
+    shapes = ", ".join("×".join(map(str, spec.shape)) for spec in model.inputs)
+    return cells(
         row.name,
         row.title,
         row.kind,
         shapes,
         f"{row.parameters / 1e6:.1f}",
         f"{row.macs / 1e9:.1f}",
-        " ".join(row.sets),
     )
-    return tuple(map(TableCell, texts))
+
+
+def _members(names: Sequence[str], count: int) -> str:
+    return f"all {count}" if len(names) == count else ", ".join(names)
 
 
 def _shown(value: object) -> str:

@@ -13,6 +13,7 @@ from models.errors import BenchError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
+MOST_THREADS = 4096
 UNITS = {"": 1.0, "s": 1.0, "m": 60.0, "h": 3600.0}
 BYTES = {"": 1, "k": 2**10, "m": 2**20, "g": 2**30}
 
@@ -33,7 +34,7 @@ def cache_option(command: Command) -> Command:
     """`--cache DIR`: where weights and references are kept."""
     return click.option(
         "--cache",
-        type=click.Path(file_okay=True, path_type=Path),
+        type=click.Path(file_okay=False, path_type=Path),
         default=lambda: user_cache_path("bench"),
         envvar="BENCH_CACHE",
         show_default="bench in your cache folder",
@@ -84,10 +85,10 @@ def names(text: str) -> tuple[str, ...]:
 
 
 def counts(text: str, option: str) -> tuple[int, ...]:
-    """`1,2` to positive integers; raises `BenchError`."""
+    """`1,2` to integers from 1 to `MOST_THREADS`; raises `BenchError`."""
     parts = [part.strip() for part in text.split(",") if part.strip()]
-    if not parts or any(not part.isdigit() or int(part) < 1 for part in parts):
-        raise BenchError(f"{text!r} is not a list of counts", where=option, hint="such as 1 or 1,2")
+    if not parts or not all(part.isdecimal() and 1 <= int(part) <= MOST_THREADS for part in parts):
+        raise BenchError(f"{text!r} is not a list of thread counts", where=option, hint="such as 1 or 1,2")
     return tuple(dict.fromkeys(int(part) for part in parts))
 
 
@@ -96,7 +97,11 @@ def assignments(pairs: Sequence[str], option: str) -> dict[str, str]:
     split = [pair.partition("=") for pair in pairs]
     for name, equals, value in split:
         if not (name and equals and value):
-            raise BenchError(f"{name + equals + value!r} is not NAME=VALUE", where=option)
+            raise BenchError(
+                f"{name + equals + value!r} is not NAME=VALUE",
+                where=option,
+                hint=f"such as {option} {name or 'NAME'}=1",
+            )
     return {name.strip(): value.strip() for name, _, value in split}
 
 
@@ -104,6 +109,10 @@ def dimensions(pairs: Sequence[str]) -> dict[str, int]:
     """`--dim batch=1` to sizes; raises `BenchError`."""
     found = assignments(pairs, "--dim")
     for name, value in found.items():
-        if not value.isdigit() or int(value) < 1:
-            raise BenchError(f"{name}={value}: the size must be a positive integer", where="--dim")
+        if not value.isdecimal() or int(value) < 1:
+            raise BenchError(
+                f"{name}={value}: the size must be a positive integer",
+                where="--dim",
+                hint=f"such as --dim {name}=1",
+            )
     return {name: int(value) for name, value in found.items()}

@@ -1,5 +1,6 @@
 """`bench report`: draw a run from the journal; measures nothing."""
 
+import io
 import sys
 from pathlib import Path
 
@@ -15,6 +16,8 @@ from reports.as_rich import draw_rich
 from reports.cells import RunData, read_run
 from reports.latency import latency_table
 from reports.speedup import Speedups, choose_baseline, speedup_table, speedups
+
+FILE_WIDTH = 160
 
 
 @click.command()
@@ -54,10 +57,11 @@ def _text(form: str, data: RunData, result: Speedups) -> str:
     tables = (speedup_table(data, result), latency_table(data))
     if form == "md":
         return "\n".join(map(markdown, tables))
-    console = Console(record=True, width=160, file=None, quiet=True)
-    for table in tables:
-        draw_rich(table, console)
-    return console.export_text()
+    console = Console(file=io.StringIO(), width=FILE_WIDTH)
+    with console.capture() as drawn:
+        for table in tables:
+            draw_rich(table, console)
+    return drawn.get()
 
 
 def _write(text: str, out: Path | None) -> None:

@@ -1,8 +1,10 @@
 """`bench run`: the main job."""
 
+import math
 import shlex
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 
@@ -30,6 +32,7 @@ from benchsuite.gate import TOLERANCES
 from benchsuite.journal import Journal
 from benchsuite.plan import plan
 from benchsuite.policy import Policy
+from benchsuite.progress import Progress
 from benchsuite.record import RunOptions, RunStatus, Status
 from benchsuite.run import Job, execute, resumable
 from models.catalogue import resolve
@@ -120,11 +123,8 @@ def command(
         options, number = _options_to_run(book, request, resume, quiet)
         if baseline is not None:
             _check_baseline(baseline, options)
-        device = open_device(options.device)
-        try:
-            number, status = execute(_job(book, options, device, cache, number, budget, quiet))
-        finally:
-            device.close()
+        with closing(open_device(options.device)) as device, closing(choose_progress(quiet)) as progress:
+            number, status = execute(_job(book, options, device, cache, number, budget, progress))
         data = read_run(book, number)
     _print_result(data, status, baseline, book.path, quiet)
     sys.exit(exit_code(data, status))
@@ -170,7 +170,7 @@ def _options_to_run(
 
 def read_options(request: Asked) -> RunOptions:
     """Check what was typed and fill in the defaults; raises `BenchError` with the option's name."""
-    precision = (request.precision or "fp32").lower()
+    precision = _typed(request.precision, "fp32").lower()
     if precision not in TOLERANCES:
         raise BenchError(
             f"no precision class {precision!r}",
@@ -178,21 +178,26 @@ def read_options(request: Asked) -> RunOptions:
             hint=nearest(precision, TOLERANCES, otherwise=f"one of {', '.join(TOLERANCES)}"),
         )
     dims = dimensions(request.dim)
-    frameworks = names(request.frameworks or "ort,ort-noopt")
+    frameworks = names(_typed(request.frameworks, "ort,ort-noopt"))
     if not frameworks:
         raise BenchError("no framework was named", where="--frameworks", hint=f"of {', '.join(ADAPTERS)}")
-    networks = resolve(request.models or "quick", dims)
+    networks = resolve(_typed(request.models, "quick"), dims)
     return RunOptions(
         models=tuple(model.name if model.is_pinned else str(model.graph.resolve()) for model in networks),
         frameworks=tuple(adapter(name).name for name in frameworks),
-        device=request.device or "local",
-        threads=counts(request.threads or "1", "--threads"),
+        device=_typed(request.device, "local"),
+        threads=counts(_typed(request.threads, "1"), "--threads"),
         precision=precision,
         seed=request.seed or 0,
         dimensions=dims,
         policy=asdict(read_policy(request.settings)),
         memory_limit_bytes=byte_count(request.memory_limit, "--memory-limit"),
     )
+
+
+def _typed(text: str | None, default: str) -> str:
+    """The default only for what was not typed: an empty text is a mistake, such as an unset variable."""
+    return default if text is None else text
 
 
 def read_policy(settings: Sequence[str]) -> Policy:
@@ -208,13 +213,22 @@ def read_policy(settings: Sequence[str]) -> Policy:
                 where="--set",
                 hint=nearest(name, known, otherwise=f"one of {', '.join(known)}"),
             )
-        try:
-            changes[name] = known[name](text)
-        except ValueError:
-            changes[name] = -1
-        if changes[name] < 0:
-            raise BenchError(f"{name}={text}: not a {known[name].__name__} from 0 up", where="--set")
+        changes[name] = _limit(name, text, known[name])
     return replace(Policy(), **changes)  # type: ignore[arg-type]
+
+
+def _limit(name: str, text: str, kind: type[float]) -> float:
+    try:
+        value = kind(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value < math.inf:
+        noun = "whole number" if kind is int else "number"
+        default = asdict(Policy())[name]
+        raise BenchError(
+            f"{name}={text}: not a {noun} from 0 up", where="--set", hint=f"such as --set {name}={default}"
+        )
+    return value
 
 
 def _check_baseline(baseline: str, options: RunOptions) -> None:
@@ -234,7 +248,7 @@ def _job(
     cache: Path,
     number: int | None,
     budget: str | None,
-    quiet: bool,
+    progress: Progress,
 ) -> Job:
     networks = resolve(",".join(options.models), options.dimensions)
     groups = plan(
@@ -252,7 +266,7 @@ def _job(
         journal=book,
         policy=policy,
         cache=cache,
-        progress=choose_progress(quiet),
+        progress=progress,
         command=("bench", *sys.argv[1:]),
         facts={**device.facts(), **harness_facts()},
         budget_seconds=seconds(budget, "--budget"),
@@ -270,7 +284,7 @@ def _print_result(data: RunData, status: RunStatus, baseline: str | None, journa
     draw_rich(speedup_table(data, speedups(data, choose_baseline(data, baseline))), console)
     if quiet:
         return
-    notes = Console(stderr=True, highlight=False)
+    notes = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     totals = data.spent_seconds[-1]
     notes.print(
         f"wall {totals['wall']:.0f} s: loading {totals['loading']:.0f}, warm-up {totals['warm_up']:.0f},"

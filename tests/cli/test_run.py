@@ -131,7 +131,8 @@ def on_a_terminal(start: Callable, *typed: str, kind: str, stop_after: bytes = b
 
 @pytest.mark.parametrize("interrupted", [False, True])
 def test_the_terminal_is_left_as_it_was(interrupted: bool, started: Callable, tiny: Path) -> None:
-    limits = ("block_seconds=0.005", "warm_up_seconds=0.02", "interval_width=0", "most_blocks=30")
+    most = f"most_blocks={2000 if interrupted else 30}"
+    limits = ("block_seconds=0.005", "warm_up_seconds=0.02", "interval_width=0", most)
     settings = [word for limit in limits for word in ("--set", limit)]
     typed = ("run", "--models", str(tiny), *settings)
     stop_after = b"blocks" if interrupted else b""
