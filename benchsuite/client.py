@@ -6,12 +6,20 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from adapters.worker import OUT_OF_MEMORY_TEXTS
 from benchsuite.device.protocol import Device, Ending, Process, Silence
 from benchsuite.record import Outcome, Status
 
 WORKER_MODULE = "adapters.worker"
 SHOWN_GARBAGE = 200
 LAST_WORDS_SECONDS = 2.0
+REPLY_FIELDS: Mapping[str, set[str]] = {
+    "load": {"load_ns", "facts", "memory_now_bytes"},
+    "run": {"run_ns", "input_ns", "cpu_ns", "rewarm_ns"},
+    "outputs": set(),
+    "memory": {"memory_peak_bytes"},
+}
+"""What a good reply to each request has at least."""
 
 
 class WorkerFailed(Exception):  # noqa: N818  (carries a status of a cell; it is not an error of ours)
@@ -41,7 +49,7 @@ class WorkerClient:
             ) from None
         if line is None:
             raise self._died(str(request["do"]))
-        return self._reply(line)
+        return self._reply(str(request["do"]), line)
 
     def close(self) -> None:
         """Ask the worker to end, then make sure that it has."""
@@ -52,14 +60,15 @@ class WorkerClient:
         """End the worker at once."""
         self._process.end()
 
-    def _reply(self, line: str) -> dict[str, Any]:
+    def _reply(self, doing: str, line: str) -> dict[str, Any]:
         try:
             reply = json.loads(line)
-            good = bool(reply["ok"])
+            complete = not reply["ok"] or REPLY_FIELDS[doing] <= set(reply)
         except (ValueError, TypeError, KeyError):
-            shown = line[:SHOWN_GARBAGE]
-            raise self._failed(Status.FAILED, f"the worker answered garbage: {shown!r}") from None
-        if not good:
+            complete = False
+        if not complete:
+            raise self._failed(Status.FAILED, f"the worker answered garbage: {line[:SHOWN_GARBAGE]!r}")
+        if not reply["ok"]:
             status = Status.OOM if reply.get("kind") == "oom" else Status.FAILED
             raise self._failed(status, str(reply.get("error", "the worker gave no reason")))
         return dict(reply)
@@ -77,11 +86,13 @@ def outcome_of_ending(ending: Ending, doing: str) -> Outcome:
     code, tail = ending.exit_code, ending.log_tail
     if ending.killed_for_memory:
         return Outcome(Status.OOM, f"killed by the kernel's memory killer during `{doing}`", tail)
-    if code is not None and code < 0:
-        return Outcome(Status.CRASHED, f"{_signal_name(-code)} during `{doing}`", tail)
-    if any(word in tail.lower() for word in ("bad_alloc", "memoryerror", "out of memory")):
-        return Outcome(Status.OOM, f"out of memory during `{doing}` (exit code {code})", tail)
-    return Outcome(Status.CRASHED, f"the worker ended with exit code {code} during `{doing}`", tail)
+    if code is None:
+        return Outcome(Status.CRASHED, f"the worker closed its output during `{doing}`", tail)
+    how = _signal_name(-code) if code < 0 else f"exit code {code}"
+    # C++ ends a process with SIGABRT when nobody catches its bad_alloc; other signals are no memory trouble.
+    if (code >= 0 or code == -signal.SIGABRT) and any(text in tail.lower() for text in OUT_OF_MEMORY_TEXTS):
+        return Outcome(Status.OOM, f"out of memory during `{doing}` ({how})", tail)
+    return Outcome(Status.CRASHED, f"the worker ended with {how} during `{doing}`", tail)
 
 
 def _signal_name(number: int) -> str:

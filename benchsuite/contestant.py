@@ -37,6 +37,7 @@ class Contestant:
         self._client: WorkerClient | None = None
         self._outputs = context.scratch / f"{self.name}.npz"
         self._recorded: Verdict | None = None
+        self._has_run = self._has_fetched = False
 
     @property
     def name(self) -> str:
@@ -53,12 +54,17 @@ class Contestant:
         """Whether its worker holds the network now."""
         return self._client is not None
 
+    @property
+    def judgeable(self) -> bool:
+        """Whether there are outputs of a timed run of this session: in its worker, or fetched from one."""
+        return self._has_fetched or (self.loaded and self._has_run)
+
     def start(self) -> None:
         """Start the worker, load the network, warm up; raises `WorkerFailed`, with the worker gone."""
         context, task = self._context, self._task
         with context.accounts.spend("loading"):
             start = time.monotonic()
-            self._client = WorkerClient(context.device)
+            self._client, self._has_run = WorkerClient(context.device), False
             reply = self._ask(
                 {
                     "do": "load",
@@ -99,6 +105,7 @@ class Contestant:
             loading.iterations + rewarm
         )
         reply = self._ask({"do": "run", "iterations": loading.iterations, "rewarm": rewarm}, limit)
+        self._has_run = True
         accounts = self._context.accounts
         accounts.add("timed", (sum(reply["run_ns"]) + sum(reply["input_ns"])) / NANO)
         accounts.add("warm_up", reply["rewarm_ns"] / NANO)
@@ -110,8 +117,9 @@ class Contestant:
         reply = self._ask({"do": "outputs", "path": remote}, self._context.policy.load_timeout_seconds)
         if "recorded_error" in reply:
             self._recorded = Verdict(reply["recorded_error"], reply.get("recorded_reason", ""))
-            return
-        self._context.device.pull(remote, self._outputs)
+        else:
+            self._context.device.pull(remote, self._outputs)
+        self._has_fetched = True
 
     def judge(self, reference: Callable[[], Arrays]) -> Verdict:
         """Compare the fetched outputs with the reference's, which are asked for only when they are needed."""

@@ -12,6 +12,9 @@ TOLERANCES = {"fp32": 1e-3}
 
 PIECE_ELEMENTS = 2**18
 
+NUMBER_KINDS = "biuf"
+"""numpy's letters for truth values, integers and floating numbers."""
+
 Arrays = Mapping[str, NDArray[Any]]
 
 
@@ -51,6 +54,8 @@ def _compare_one(name: str, reference: NDArray[Any], output: NDArray[Any], toler
         return Verdict(
             None, f"output {name!r} has shape {list(output.shape)}, expected {list(reference.shape)}"
         )
+    if (reference.dtype.kind in NUMBER_KINDS) != (output.dtype.kind in NUMBER_KINDS):
+        return Verdict(None, f"output {name!r} has dtype {output.dtype}, expected {reference.dtype}")
     if not np.issubdtype(reference.dtype, np.floating):
         different = int(np.count_nonzero(reference != output))
         return Verdict(
@@ -59,6 +64,9 @@ def _compare_one(name: str, reference: NDArray[Any], output: NDArray[Any], toler
     not_finite = int(np.count_nonzero(~np.isfinite(output) & np.isfinite(reference)))
     if not_finite:
         return Verdict(None, f"output {name!r} has {not_finite} of {output.size} values NaN or infinite")
+    special = ~np.isfinite(reference)
+    if not np.array_equal(output[special], reference[special], equal_nan=True):
+        return Verdict(None, f"output {name!r} differs where the reference is NaN or infinite")
     error = relative_error(reference, output)
     return Verdict(
         error, _if(error > tolerance, f"output {name!r}: relative L2 error {error:.2g} > {tolerance:g}")
@@ -77,7 +85,7 @@ def relative_error(reference: NDArray[Any], output: NDArray[Any]) -> float:
         piece = expected[start : start + PIECE_ELEMENTS].astype(np.float64)
         finite = np.isfinite(piece)
         wide = computed[start : start + PIECE_ELEMENTS].astype(np.float64)
-        difference_squared += float(np.sum((wide - piece)[finite] ** 2))
+        difference_squared += float(np.sum((wide[finite] - piece[finite]) ** 2))
         scale_squared += float(np.sum(piece[finite] ** 2))
     difference = difference_squared**0.5
     return float(difference / scale_squared**0.5 if scale_squared else difference)

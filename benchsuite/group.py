@@ -123,15 +123,14 @@ class GroupRunner:
 
     def _measure(self) -> bool:
         """Run blocks until there are enough; returns False when the budget ended before that."""
-        fresh = 0
         while self._alive():
-            # The gate needs outputs of a timed run of this session: a resumed group runs one block at least.
-            if fresh and (self._enough() or self._used_its_share()):
+            # The gate needs outputs of a timed run, so a resumed group or a restarted worker runs once more.
+            judgeable = all(one.judgeable for one in self._alive())
+            if judgeable and (self._enough() or self._used_its_share()):
                 return True
             if self._out_of_time():
-                return fresh > 0 and len(self._blocks) >= LEAST_BLOCKS_IN_BUDGET
+                return judgeable and len(self._blocks) >= LEAST_BLOCKS_IN_BUDGET
             self._block()
-            fresh += 1
         return True
 
     def _block(self) -> None:

@@ -110,9 +110,10 @@ class Journal:
         self._check_version()
 
     def _check_version(self) -> None:
+        # Tables first: another process may be creating them, and the marks appear together with them.
+        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         (application,) = self._db.execute("PRAGMA application_id").fetchone()
         (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
         if not tables:
             self._create()
         elif application != APPLICATION_ID:
@@ -132,7 +133,7 @@ class Journal:
         self._db.execute("PRAGMA journal_mode = WAL")
         schema = files("benchsuite").joinpath("schema.sql").read_text(encoding="utf-8")
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-        self._db.executescript(f"BEGIN; {schema} {marks} COMMIT;")
+        self._db.executescript(f"BEGIN IMMEDIATE; {schema} {marks} COMMIT;")
 
     def close(self) -> None:
         """Close the file."""
@@ -148,15 +149,15 @@ class Journal:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        self._db.execute("BEGIN IMMEDIATE")
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
+            self._db.execute("COMMIT")
         except BaseException:
             # A full disk makes SQLite roll back by itself; a second rollback would hide the cause.
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
             raise
-        self._db.execute("COMMIT")
 
     # --- writing -------------------------------------------------------------------------------------------
 

@@ -66,7 +66,9 @@ def outcome_columns(outcome: Outcome | None) -> tuple[str | None, str, str, floa
     """To status, reason, log_tail, error."""
     if outcome is None:
         return (None, "", "", None)
-    return (outcome.status, outcome.reason, outcome.log_tail, outcome.error)
+    # A framework's message may quote a file's name that is no valid Unicode; SQLite takes no such text.
+    reason, tail = (text.encode("utf-8", "replace").decode() for text in (outcome.reason, outcome.log_tail))
+    return (outcome.status, reason, tail, outcome.error)
 
 
 def loading_column(loading: Loading | None) -> str | None:
@@ -95,8 +97,13 @@ def unpack(blob: bytes) -> tuple[int, ...]:
 
 
 def dump(value: object) -> str:
-    """To JSON that people can read in a database browser."""
-    return json.dumps(value, ensure_ascii=False)
+    """To JSON that people can read in a database browser; escaped where that would be no valid Unicode."""
+    readable = json.dumps(value, ensure_ascii=False)
+    try:
+        readable.encode("utf-8")
+    except UnicodeEncodeError:
+        return json.dumps(value)
+    return readable
 
 
 def _loading(values: Mapping[str, Any]) -> Loading:

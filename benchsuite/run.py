@@ -19,6 +19,7 @@ from benchsuite.plan import PlannedGroup
 from benchsuite.policy import Policy
 from benchsuite.progress import Progress
 from benchsuite.record import CellRecord, GroupKey, RunOptions, RunRecord, RunStatus
+from models.cache import explained
 from models.errors import BenchError
 
 GUESSED_MACS_PER_SECOND = 2e10
@@ -40,6 +41,7 @@ class Job:
     facts: Facts
     budget_seconds: float | None = None
     resume: int | None = None
+    clock: Callable[[], float] = time.monotonic
 
 
 def execute(job: Job) -> tuple[int, RunStatus]:
@@ -104,7 +106,8 @@ def _context(job: Job, run: int, session: int, scratch: Path) -> Context:
         scratch=scratch,
         progress=job.progress,
         memory_limit_bytes=job.options.memory_limit_bytes,
-        deadline=None if job.budget_seconds is None else time.monotonic() + job.budget_seconds,
+        deadline=None if job.budget_seconds is None else job.clock() + job.budget_seconds,
+        clock=job.clock,
     )
 
 
@@ -164,7 +167,9 @@ def _device_lock(job: Job) -> Iterator[None]:
     """
     name = "".join(letter if letter.isalnum() else "-" for letter in job.device.name)
     path = job.cache / "locks" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    with explained(path.parent, 0):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.touch()
     try:
         with FileLock(path, timeout=0):
             yield

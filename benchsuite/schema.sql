@@ -1,7 +1,8 @@
 -- The journal: one file, committed after every block. Version 1; `bench` refuses a newer one.
+-- IF NOT EXISTS: two processes may create the same file at the same time.
 -- Times are nanoseconds in little-endian int64 blobs; facts and options are JSON.
 
-CREATE TABLE run (
+CREATE TABLE IF NOT EXISTS run (
     number      INTEGER PRIMARY KEY,
     started_at  TEXT NOT NULL,
     finished_at TEXT,
@@ -12,7 +13,7 @@ CREATE TABLE run (
 );
 
 -- One start or resume of a run, with where its wall time went.
-CREATE TABLE session (
+CREATE TABLE IF NOT EXISTS session (
     run        INTEGER NOT NULL REFERENCES run (number),
     number     INTEGER NOT NULL,
     started_at TEXT NOT NULL,
@@ -21,7 +22,7 @@ CREATE TABLE session (
     PRIMARY KEY (run, number)
 );
 
-CREATE TABLE cell (
+CREATE TABLE IF NOT EXISTS cell (
     id                INTEGER PRIMARY KEY,
     run               INTEGER NOT NULL REFERENCES run (number),
     model             TEXT NOT NULL,
@@ -41,7 +42,7 @@ CREATE TABLE cell (
     UNIQUE (run, model, framework, device, threads, precision)
 );
 
-CREATE TABLE block (
+CREATE TABLE IF NOT EXISTS block (
     id        INTEGER PRIMARY KEY,
     run       INTEGER NOT NULL REFERENCES run (number),
     model     TEXT NOT NULL,
@@ -55,7 +56,7 @@ CREATE TABLE block (
     UNIQUE (run, model, device, threads, precision, number)
 );
 
-CREATE TABLE turn (
+CREATE TABLE IF NOT EXISTS turn (
     block    INTEGER NOT NULL REFERENCES block (id),
     cell     INTEGER NOT NULL REFERENCES cell (id),
     position INTEGER NOT NULL,

@@ -60,8 +60,8 @@ def speedup(baseline: Floats, other: Floats, *, level: float = LEVEL, seed: int 
     both in one block (heat, a neighbour's load) cancels. Raises ValueError when the lengths differ or are
     zero.
     """
-    estimate = float(np.median(baseline) / np.median(other))
-    return _interval(speedup_resamples(baseline, other, seed=seed), estimate, len(baseline), level)
+    resampled = speedup_resamples(baseline, other, seed=seed)
+    return _interval(resampled, float(np.median(baseline) / np.median(other)), len(baseline), level)
 
 
 def speedup_resamples(baseline: Floats, other: Floats, *, seed: int = 0) -> Floats:
@@ -128,5 +128,7 @@ def _draws(block_count: int, seed: int) -> NDArray[np.intp]:
 
 
 def _resampled_medians(medians: Floats, draws: NDArray[np.intp]) -> Floats:
-    result: Floats = np.median(medians[draws], axis=1)
+    ordered = np.sort(medians[draws], axis=1)  # with so few columns several times as fast as np.median
+    count = draws.shape[1]
+    result: Floats = (ordered[:, (count - 1) // 2] + ordered[:, count // 2]) / 2
     return result

@@ -37,7 +37,7 @@ def publish(folder: Path, byte_count: int, fill: Callable[[Path], None]) -> None
     will be needed), the cache is read-only or not a folder; nothing half-made is left behind by an error, and
     what a killed process left is removed by the next one.
     """
-    with _explained(folder.parent, byte_count):
+    with explained(folder.parent, byte_count):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(_lock_path(folder.parent, folder.name)):
             if is_complete(folder):
@@ -97,8 +97,10 @@ def _sync(path: Path) -> None:
 
 
 @contextmanager
-def _explained(parent: Path, byte_count: int) -> Iterator[None]:
-    """Turn the operating system's refusals into errors that say what to do."""
+def explained(parent: Path, byte_count: int) -> Iterator[None]:
+    """Turn the operating system's refusals into `ModelError`s that say what to do; `byte_count` is what is
+    needed in `parent`.
+    """
     try:
         yield
     except OSError as error:

@@ -170,8 +170,9 @@ class ReplayProcess:
 
     def _fault(self, action: str, count: int) -> Fault | None:
         for fault in self._device.recording.faults:
-            if fault.framework in {"*", self._framework} and fault.do == action and fault.at == count:
-                return fault if self._incarnation < fault.times else None
+            struck = fault.framework in {"*", self._framework} and self._incarnation < fault.times
+            if struck and fault.do == action and fault.at == count:
+                return fault
         return None
 
     def _reply(self, fault: str, reply: dict[str, Any]) -> None:

@@ -12,10 +12,10 @@ def settle_batch_norms(network: nn.Module, example: Tensor) -> None:
     """Set the running variances so that every batch norm gives values of about unit size for `example`.
 
     That is the size it gives in a trained network. Fresh statistics (mean 0, variance 1) change nothing, so
-    that PyTorch's default weights shrink the signal to a third in every layer: after thirty, outputs differ by
-    1e-5 between two images, and no comparison of outputs would notice a lost layer. One variance serves all
-    channels of a layer, as a factor of its weights (compare LSUV: Mishkin and Matas, ICLR 2016); it is a power
-    of two, so that the last bits of this machine's arithmetic leave no trace.
+    that PyTorch's default weights shrink the signal to a third in every layer: after thirty, outputs differ
+    by 1e-5 between two images, and no comparison of outputs would notice a lost layer. One variance serves
+    all channels of a layer, as a factor of its weights (compare LSUV: Mishkin and Matas, ICLR 2016); it is a
+    power of two, so that the last bits of this machine's arithmetic leave no trace.
     """
     norms = [module for module in network.modules() if isinstance(module, _BatchNorm)]
     hooks = [norm.register_forward_pre_hook(_settle) for norm in norms]

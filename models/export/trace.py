@@ -1,7 +1,9 @@
 """A PyTorch module as an ONNX graph, with all that depends on weights alone computed once."""
 
+import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -23,8 +25,7 @@ READS = {"Shape": 0, "Size": 0, "CastLike": 1}
 def trace(module: nn.Module, inputs: Sequence[InputSpec], outputs: Sequence[str]) -> Traced:
     """Export `module`, in evaluation mode, with static shapes; constants share memory with the module's."""
     examples = tuple(torch.zeros(spec.shape, dtype=getattr(torch, spec.dtype)) for spec in inputs)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # deprecations inside the exporter, which is pinned
+    with _quiet():
         program = torch.onnx.export(
             module,
             examples,
@@ -47,6 +48,22 @@ def trace(module: nn.Module, inputs: Sequence[InputSpec], outputs: Sequence[str]
         origins=origins,
         weights=frozenset(weight_tensors(module)),
     )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the exporter's remarks: its own deprecations, a missing torchvision, what it did not fold."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _origins(graph: Any) -> dict[str, tuple[str, ...]]:

@@ -9,4 +9,8 @@ OUTPUTS = ("logits",)
 
 def build(pretrained: bool = False) -> nn.Module:
     """Takes an image [1, 3, 224, 224]; gives 1000 class logits [1, 1000]."""
-    return timm_library.create("vit_base_patch16_224", pretrained)
+    network = timm_library.create("vit_base_patch16_224", pretrained)
+    if not pretrained:
+        # timm draws it with a deviation of 1e-6: in the outputs that would be nothing.
+        nn.init.normal_(network.cls_token, std=0.02)
+    return network

@@ -70,7 +70,7 @@ class WatchedProcess(ReplayProcess):
             self._watch.now += spent_ns / 1e9
         return line
 
-    def end(self, *, grace_seconds: float = 0.0):  # noqa: ANN201
+    def end(self, *, grace_seconds: float = 0.0):
         self._watch.alive.discard(id(self))
         return super().end(grace_seconds=grace_seconds)
 
@@ -100,7 +100,9 @@ def replay() -> MakeReplay:
 
     def make(*faults: Fault, noise: float = 0.05, memory_available_bytes: int | None = None) -> WatchedReplay:
         series = np.exp(noise * np.random.default_rng(0).standard_normal(5000))
-        telemetry = {} if memory_available_bytes is None else {"memory_available_bytes": memory_available_bytes}
+        telemetry = (
+            {} if memory_available_bytes is None else {"memory_available_bytes": memory_available_bytes}
+        )
         latency_ns = {"ort": 20e6, "*": 30e6}
         return WatchedReplay(Recording({}, series.tolist(), latency_ns, telemetry, faults))
 

@@ -34,7 +34,7 @@ ENDINGS: dict[str, tuple[Ending, Status, str]] = {
 
 REPLIES: dict[str, tuple[str, Status, str]] = {
     "not JSON": ("Segmentation fault", Status.FAILED, "the worker answered garbage: 'Segmentation fault'"),
-    "cut off": ('{"ok": true, "run', Status.FAILED, "the worker answered garbage: '{\"ok\": true, \"run'"),
+    "cut off": ('{"ok": true, "run', Status.FAILED, 'the worker answered garbage: \'{"ok": true, "run\''),
     "empty": ("", Status.FAILED, "the worker answered garbage: ''"),
     "a number": ("42", Status.FAILED, "the worker answered garbage: '42'"),
     "a list": ('["ok"]', Status.FAILED, "the worker answered garbage: '[\"ok\"]'"),

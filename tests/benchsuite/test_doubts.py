@@ -27,7 +27,7 @@ def group(
     block_seconds: float = 0.5,
     restarts: int = 0,
 ) -> GroupRecord:
-    """A group of two frameworks; the latencies are those of `ours`, one a block, on a machine of two cores."""
+    """A group of two frameworks on two cores; the latencies are those of `ours`, one a block."""
     blocks = []
     for number, value in enumerate(run_ns):
         position = int(not (first[number] if first is not None else number % 2 == 0))

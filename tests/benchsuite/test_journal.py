@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -219,7 +220,8 @@ key = {KEY!r}
 journal = Journal(Path({str(path)!r}))
 run = journal.start_run({OPTIONS!r}, (), {{}}, (CellRecord(CellKey(key, "ours"), "digest"),))
 for number in range(3):
-    journal.save_block(run, key, Block(number, 0, {{"ours": Turn(0, (1,), (2,), 3)}}, Telemetry(), Telemetry()))
+    turns = {{"ours": Turn(0, (1,), (2,), 3)}}
+    journal.save_block(run, key, Block(number, 0, turns, Telemetry(), Telemetry()))
 journal._db.execute("BEGIN IMMEDIATE")
 journal._db.execute("DELETE FROM turn")
 os._exit(9)
@@ -256,6 +258,24 @@ def test_readers_and_a_writer_do_not_disturb_each_other(journal: Journal, run: i
     thread.join()
     assert failures == []
     assert seen == sorted(seen)
+
+
+def test_a_new_journal_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
+    """`bench run` twice at the same moment, or `bench report` while the first run creates its journal."""
+    for attempt in range(5):
+        path = tmp_path / f"{attempt}.db"
+        start = threading.Barrier(8)
+
+        def open_and_write(path: Path = path, start: threading.Barrier = start) -> None:
+            start.wait()
+            with Journal(path) as journal:
+                journal.start_run(OPTIONS, (), {}, (cell(),))
+
+        with ThreadPoolExecutor(8) as pool:
+            for future in [pool.submit(open_and_write) for _ in range(8)]:
+                future.result()
+        with Journal(path) as journal:
+            assert [run.number for run in journal.runs()] == list(range(1, 9))
 
 
 def test_a_writer_waits_for_another_and_then_says_so(
@@ -357,6 +377,12 @@ def test_folders_are_made(tmp_path: Path) -> None:
         assert journal.runs() == ()
 
 
+def write_many(journal: Journal, run: int) -> None:
+    """More than the pages in hand can hold."""
+    for number in range(1, 100):
+        journal.save_block(run, KEY, block(number))
+
+
 @pytest.mark.parametrize(
     ("pragma", "word", "hint"),
     [
@@ -371,8 +397,7 @@ def test_a_journal_that_cannot_be_written(
     journal.save_block(run, KEY, block(0))
     journal._db.execute(f"PRAGMA {pragma}")
     with pytest.raises(JournalError, match=word) as caught:
-        for number in range(1, 100):
-            journal.save_block(run, KEY, block(number))
+        write_many(journal, run)
     assert caught.value.hint.startswith(hint)
     assert journal.blocks(run, KEY)[0] == block(0)
     assert all(len(one.turns) == 2 for one in journal.blocks(run, KEY))

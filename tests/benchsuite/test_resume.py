@@ -43,7 +43,9 @@ def check_complete(groups: tuple[GroupRecord, ...], uninterrupted: tuple[GroupRe
 
 
 @pytest.fixture
-def uninterrupted(make_job: MakeJob, replay: MakeReplay, tmp_path: Path) -> tuple[tuple[GroupRecord, ...], int]:
+def uninterrupted(
+    make_job: MakeJob, replay: MakeReplay, tmp_path: Path
+) -> tuple[tuple[GroupRecord, ...], int]:
     """The groups of a run that nobody disturbed, and how many requests it took."""
     device = replay()
     with Journal(tmp_path / "uninterrupted.db") as journal:
@@ -69,7 +71,9 @@ def interrupt_and_resume(
     device.before_reply = partial(interrupt_at, strike)
     job = make_job(device, networks=NETWORKS, policy=SHORT, journal=journal)
     number, status = execute(job)
-    if status is RunStatus.COMPLETE:  # the last request is the farewell of the last worker: nobody waits for it
+    if (
+        status is RunStatus.COMPLETE
+    ):  # the last request is the farewell of the last worker: nobody waits for it
         return
     assert status is RunStatus.INTERRUPTED
     assert journal.run(number).status is RunStatus.INTERRUPTED
@@ -87,7 +91,10 @@ def interrupt_and_resume(
 
 
 def test_many_interrupts_in_a_row(
-    make_job: MakeJob, replay: MakeReplay, journal: Journal, uninterrupted: tuple[tuple[GroupRecord, ...], int]
+    make_job: MakeJob,
+    replay: MakeReplay,
+    journal: Journal,
+    uninterrupted: tuple[tuple[GroupRecord, ...], int],
 ) -> None:
     """A run that is interrupted again and again gets there: every session keeps its blocks."""
     number: int | None = None
@@ -158,7 +165,9 @@ def test_a_full_disk_keeps_every_finished_block(
     assert [block.number for block in kept] == list(range(len(kept)))
     assert len(kept) > 0
     database.execute("PRAGMA max_page_count = 1000000")
-    assert execute(make_job(replay(), policy=replace(SHORT, most_blocks=60), resume=1))[1] is RunStatus.COMPLETE
+    assert (
+        execute(make_job(replay(), policy=replace(SHORT, most_blocks=60), resume=1))[1] is RunStatus.COMPLETE
+    )
     blocks = journal.groups(1)[0].blocks
     assert blocks[: len(kept)] == kept
     assert len(blocks) == 60

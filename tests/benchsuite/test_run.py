@@ -284,9 +284,13 @@ def test_one_run_a_device_at_a_time(make_job: MakeJob, replay: MakeReplay, journ
     assert execute(job)[1] is RunStatus.COMPLETE
 
 
-def test_a_changed_network_cannot_be_resumed(
-    make_job: MakeJob, replay: MakeReplay, journal: Journal
-) -> None:
+def test_a_cache_that_is_a_file_is_explained(make_job: MakeJob, replay: MakeReplay, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(BenchError, match="the cache is not a folder"):
+        execute(make_job(replay(), cache=tmp_path / "file"))
+
+
+def test_a_changed_network_cannot_be_resumed(make_job: MakeJob, replay: MakeReplay, journal: Journal) -> None:
     job = make_job(replay(), budget_seconds=0.0)
     number, _ = execute(job)
     (group,) = job.groups
@@ -295,9 +299,7 @@ def test_a_changed_network_cannot_be_resumed(
         execute(replace(job, groups=(other,), resume=number))
 
 
-def test_only_unfinished_runs_can_be_resumed(
-    make_job: MakeJob, replay: MakeReplay, journal: Journal
-) -> None:
+def test_only_unfinished_runs_can_be_resumed(make_job: MakeJob, replay: MakeReplay, journal: Journal) -> None:
     assert resumable(journal, None) is None
     first = make_job(replay(), budget_seconds=0.0)
     second = make_job(replay(), budget_seconds=0.0, threads=(2,))
@@ -334,7 +336,7 @@ class Remembers(Quiet):
         self.widths: list[float | None] = []
         self.groups: list[tuple[str, int, int]] = []
 
-    def group_started(self, key, number: int, count: int) -> None:  # noqa: ANN001
+    def group_started(self, key, number: int, count: int) -> None:
         self.groups.append((key.model, number, count))
 
     def block_done(self, done: int, most: int, seconds: object, width: float | None) -> None:

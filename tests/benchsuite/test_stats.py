@@ -1,4 +1,4 @@
-"""Statistics: known values, properties that hold for any samples, and intervals that cover what they claim."""
+"""Statistics: known values, properties that hold for any samples, intervals that cover what they claim."""
 
 from collections.abc import Callable
 
