@@ -4,6 +4,7 @@ doubts too.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from math import isfinite
 from statistics import median
 
 import numpy as np
@@ -13,6 +14,7 @@ from benchsuite.record import Block, CellRecord, GroupRecord
 from benchsuite.stats import Floats, block_medians, median_interval
 
 DRIFT = 0.05
+NOISY = 0.05
 CLOCK_CHANGE = 0.05
 ORDER_EFFECT = 0.03
 OTHERS_BUSY = 0.10
@@ -59,7 +61,7 @@ def _few_blocks(
 
 def _noisy(group: GroupRecord, cell: CellRecord, blocks: tuple[Block, ...], medians: Floats) -> Doubt | None:
     width = median_interval(medians).relative_half_width
-    if width <= 0.05:
+    if width <= NOISY or not isfinite(width):
         return None
     return Doubt(
         "noisy",

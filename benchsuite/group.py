@@ -16,7 +16,7 @@ from benchsuite.context import Context
 from benchsuite.plan import PlannedGroup
 from benchsuite.record import Block, CellRecord, Outcome, Status, Turn
 from benchsuite.reference import Outputs, reference_outputs
-from benchsuite.stats import Floats, block_medians
+from benchsuite.stats import Floats, block_medians, least_blocks
 from benchsuite.steady import NANO, is_measured, widest_interval
 from models.cache import is_complete, publish
 from models.draw import draw_inputs
@@ -29,7 +29,6 @@ WEIGHT_COPIES = 2.5
 activations.
 """
 WORKER_BASE_BYTES = 400 * 2**20
-LEAST_BLOCKS_IN_BUDGET = 3
 INPUTS_NAME = "inputs.npz"
 LARGEST_ELEMENT_BYTES = 8
 
@@ -94,7 +93,9 @@ class GroupRunner:
                 prepared = adapter.prepare(model_path, setting, context.cache)
                 remote = context.device.push(prepared.path, prepared.companions)
                 remote_inputs = context.device.push(inputs_path)
-        except BenchError as error:
+        except (
+            Exception
+        ) as error:  # converters raise what they like; a journal's trouble comes up again below
             self._close_cell(cell, failed(error))
             return
         task = Task(prepared, remote, remote_inputs, setting, context.clock() - start)
@@ -129,7 +130,7 @@ class GroupRunner:
             if judgeable and (self._enough() or self._used_its_share()):
                 return True
             if self._out_of_time():
-                return judgeable and len(self._blocks) >= LEAST_BLOCKS_IN_BUDGET
+                return judgeable and self._has_interval()
             self._block()
         return True
 
@@ -183,7 +184,7 @@ class GroupRunner:
                 )
                 return
             self._end(contestant, failure.outcome)
-        except BenchError as error:
+        except (BenchError, OSError) as error:
             self._end(contestant, failed(error))
 
     def _end(self, contestant: Contestant, outcome: Outcome) -> None:
@@ -209,7 +210,11 @@ class GroupRunner:
     def _used_its_share(self) -> bool:
         elapsed = self._context.clock() - self._started
         spent = self._share_seconds is not None and elapsed >= self._share_seconds
-        return spent and len(self._blocks) >= LEAST_BLOCKS_IN_BUDGET
+        return spent and self._has_interval()
+
+    def _has_interval(self) -> bool:
+        """Whether what was measured is worth a row: blocks for an interval, or all that were asked for."""
+        return len(self._blocks) >= min(least_blocks(), self._context.policy.least_blocks)
 
     def _out_of_time(self) -> bool:
         left = self._context.seconds_left()
@@ -218,7 +223,7 @@ class GroupRunner:
     def _report(self) -> None:
         medians = {name: values for name, values in self._medians().items() if len(values)}
         seconds = {name: float(np.median(values)) / NANO for name, values in medians.items()}
-        width = widest_interval(medians) if medians and len(self._blocks) > 2 else None
+        width = widest_interval(medians) if len(self._blocks) >= least_blocks() and medians else None
         self._context.progress.block_done(len(self._blocks), self._context.policy.most_blocks, seconds, width)
 
     # --- after the last block ------------------------------------------------------------------------------
@@ -283,9 +288,10 @@ class GroupRunner:
                 contestant.kill()
 
 
-def failed(error: BenchError) -> Outcome:
-    """Status of a cell that an error of ours kept from being measured."""
-    return Outcome(Status.FAILED, " ".join(str(error).split()))
+def failed(error: Exception) -> Outcome:
+    """Status of a cell that an error on our side kept from being measured."""
+    kind = "" if isinstance(error, BenchError) else f"{type(error).__name__}: "
+    return Outcome(Status.FAILED, kind + " ".join(str(error).split()))
 
 
 def inputs_file(model: Model, seed: int, cache: Path) -> Path:

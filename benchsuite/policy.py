@@ -29,7 +29,7 @@ class Policy:
     least_blocks: int = 10
     most_blocks: int = 40
     group_seconds: float = 240.0
-    interval_width: float = 0.01
+    interval_width: float = 0.015
     restarts: int = 1
     load_timeout_seconds: float = 600.0
     run_timeout_seconds: float = 120.0

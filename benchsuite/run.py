@@ -6,13 +6,15 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from types import FrameType
 
 from filelock import FileLock, Timeout
 
+from adapters.catalogue import adapter, installed_version
 from benchsuite.context import Context
 from benchsuite.device.protocol import Device, Facts
+from benchsuite.device.replay import RECORDED_VERSION
+from benchsuite.device.scratch import scratch_folder
 from benchsuite.group import GroupRunner
 from benchsuite.journal import Journal
 from benchsuite.plan import PlannedGroup
@@ -51,10 +53,10 @@ def execute(job: Job) -> tuple[int, RunStatus]:
     Every finished block is in the journal whatever happens. Raises `BenchError` when another run measures on
     the same device, or when a resumed run no longer fits what is installed.
     """
-    with _device_lock(job), _terminate_like_interrupt(), TemporaryDirectory(prefix="bench-") as scratch:
+    with _device_lock(job), _terminate_like_interrupt(), scratch_folder() as scratch:
         run = _start(job)
         session = job.journal.start_session(run, job.facts)
-        context = _context(job, run, session, Path(scratch))
+        context = _context(job, run, session, scratch)
         status = RunStatus.INTERRUPTED
         try:
             status = _run_groups(job, context)
@@ -78,6 +80,7 @@ def _start(job: Job) -> int:
         cells = tuple(cell for group in job.groups for cell in group.cells)
         return job.journal.start_run(job.options, job.command, job.facts, cells)
     _check_same_networks(job)
+    _check_same_versions(job)
     return job.resume
 
 
@@ -91,6 +94,20 @@ def _check_same_networks(job: Job) -> None:
                 f"run {job.resume} measured another version of {group.model.name!r}",
                 where=str(job.journal.path),
                 hint="start a new run: leave out --resume",
+            )
+
+
+def _check_same_versions(job: Job) -> None:
+    """A cell under way must go on with the framework's version that it began with."""
+    assert job.resume is not None
+    for cell in job.journal.cells(job.resume):
+        began = cell.loading.facts.get("version") if cell.loading and cell.outcome is None else None
+        now = installed_version(adapter(cell.key.framework))
+        if began not in (None, now, RECORDED_VERSION):
+            raise BenchError(
+                f"run {job.resume} measures {cell.key.framework} {began}, but {now} is installed",
+                where=str(job.journal.path),
+                hint="install that version again, or start a new run: leave out --resume",
             )
 
 

@@ -66,7 +66,7 @@ def json_text(data: RunData, result: Speedups) -> str:
 
 
 def _ends(interval: Interval | None) -> list[float] | None:
-    return [interval.low, interval.high] if interval else None
+    return [interval.low, interval.high] if interval and interval.is_known else None
 
 
 def _json_cell(cell: Cell, row: dict[str, object]) -> dict[str, object]:

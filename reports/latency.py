@@ -28,7 +28,9 @@ def _row(data: RunData, group: Group, framework: str, notes: Footnotes) -> tuple
 
 
 def _interval(cell: Cell) -> str:
-    return f"±{cell.latency.relative_half_width:.1%}" if cell.latency else ""
+    if cell.latency is None:
+        return ""
+    return f"±{cell.latency.relative_half_width:.1%}" if cell.latency.is_known else "–"
 
 
 def _load(cell: Cell) -> str:

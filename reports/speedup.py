@@ -163,7 +163,9 @@ def _mean_row(result: Speedups, others: list[str], threads: int, notes: Footnote
 
 
 def interval_text(interval: Interval) -> str:
-    """`1.23× [1.20, 1.26]`."""
+    """`1.23× [1.20, 1.26]`, or `1.23× [–]` when there were too few blocks for an interval."""
+    if not interval.is_known:
+        return f"{interval.estimate:.2f}× [–]"
     return f"{interval.estimate:.2f}× [{interval.low:.2f}, {interval.high:.2f}]"
 
 

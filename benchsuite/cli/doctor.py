@@ -19,6 +19,7 @@ from benchsuite.device.protocol import Device
 from benchsuite.device.replay import Recording, write_recording
 from benchsuite.doctor import EFFECT, POWER, Diagnosis, Trial, diagnose, run_trial
 from benchsuite.policy import Policy
+from benchsuite.stats import LEVEL, least_blocks
 from models.catalogue import resolve
 from models.errors import BenchError
 from models.model import Model
@@ -46,7 +47,7 @@ BLOCK_SECONDS = "block_seconds=0.02"
 )
 @click.option(
     "--blocks",
-    type=click.IntRange(min=2),
+    type=click.IntRange(min=least_blocks()),
     default=Policy().least_blocks,
     show_default=True,
     help="Blocks in one comparison.",
@@ -198,7 +199,7 @@ FACTS: tuple[tuple[str, str, Callable[[Diagnosis, Trial], str]], ...] = (
     ),
     (
         "intervals without 1.0",
-        "95% intervals that leave out 1.0, however little: about 5% are expected",
+        f"{LEVEL:.0%} intervals that leave out 1.0, however little: about {1 - LEVEL:.0%} are expected",
         lambda one, trial: f"{one.exclusions / one.comparisons:.1%}",
     ),
     (

@@ -81,7 +81,7 @@ def cli() -> None:
 def main() -> None:
     """Run the command line; an error of the user's is a message, not a traceback."""
     try:
-        cli.main(standalone_mode=False)
+        cli.main(prog_name="bench", standalone_mode=False)
     except BenchError as error:
         _fail(str(error), 2)
     except click.exceptions.NoArgsIsHelpError as error:

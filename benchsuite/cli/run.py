@@ -119,8 +119,10 @@ def command(
     bench run --models net.onnx --dim batch=1          your own network
     """
     request = Asked(**asked)  # type: ignore[arg-type]
+    # Before the journal is opened: a mistyped command leaves no empty file behind.
+    wanted = None if resume and request.empty else read_options(request)
     with Journal(journal) as book:
-        options, number = _options_to_run(book, request, resume, quiet)
+        options, number = _options_to_run(book, wanted, resume, quiet)
         if baseline is not None:
             _check_baseline(baseline, options)
         with closing(open_device(options.device)) as device, closing(choose_progress(quiet)) as progress:
@@ -148,12 +150,11 @@ def exit_code(data: RunData, status: RunStatus) -> int:
 
 
 def _options_to_run(
-    book: Journal, request: Asked, resume: bool, quiet: bool
+    book: Journal, wanted: RunOptions | None, resume: bool, quiet: bool
 ) -> tuple[RunOptions, int | None]:
     """The options, and the number of the run to go on with, if any."""
-    if not resume:
-        return read_options(request), None
-    wanted = None if request.empty else read_options(request)
+    if wanted is not None and not resume:
+        return wanted, None
     unfinished = resumable(book, wanted)
     if unfinished is not None:
         return unfinished.options, unfinished.number

@@ -16,6 +16,7 @@ from typing import IO
 import adapters
 from benchsuite.device.host import host_facts, host_telemetry, kernel_memory_kills
 from benchsuite.device.protocol import Ending, Facts, Process, Silence, Telemetry
+from benchsuite.device.scratch import make_scratch
 
 LOG_TAIL_BYTES = 4000
 LONGEST_LINE_BYTES = 64 * 1024 * 1024
@@ -27,7 +28,7 @@ class LocalDevice:
     name = "local"
 
     def __init__(self) -> None:
-        self._scratch = Path(tempfile.mkdtemp(prefix="bench-"))
+        self._scratch = make_scratch()
 
     def facts(self) -> Facts:
         """Processor, caches, memory, kernel, governor, virtualisation, Python."""

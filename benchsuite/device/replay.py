@@ -11,6 +11,8 @@ from benchsuite.device.protocol import Ending, Facts, Process, Silence, Telemetr
 from models.errors import BenchError
 
 SCHEMA = "bench.recording/1"
+RECORDED_VERSION = "recorded"
+"""What a replayed worker says of its framework."""
 SEGFAULT = -11
 KILLED = -9
 
@@ -199,7 +201,7 @@ class ReplayProcess:
         self._replies += lines[fault]
 
     def _load(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        return {"load_ns": 10_000_000, "facts": {"version": "recorded"}, **self._memory(request)}
+        return {"load_ns": 10_000_000, "facts": {"version": RECORDED_VERSION}, **self._memory(request)}
 
     def _run(self, request: Mapping[str, Any]) -> dict[str, Any]:
         latencies = self._device.recording.latency_ns

@@ -57,14 +57,16 @@ def assemble(traced: Traced, name: str) -> tuple[ModelProto, tuple[Constant, ...
             offset = -(-end // ALIGNMENT_BYTES) * ALIGNMENT_BYTES
             end = offset + values.nbytes
         constants.append(Constant(new_names[old], values, is_weight, offset))
-    strip(traced.graph, name, new_names)
-    return traced.graph, tuple(constants)
+    weights = {constant.name for constant in constants if constant.is_weight}
+    return strip(traced.graph, name, new_names, weights), tuple(constants)
 
 
 def add_constants(graph: ModelProto, constants: Sequence[Constant], location: str) -> bytes:
     """The ONNX file as bytes: small constants inside, the others as places in the file `location`."""
-    graph.graph.initializer.extend(_tensor(constant, location) for constant in constants)
-    return graph.SerializeToString(deterministic=True)
+    complete = ModelProto()
+    complete.CopyFrom(graph)
+    complete.graph.initializer.extend(_tensor(constant, location) for constant in constants)
+    return complete.SerializeToString(deterministic=True)
 
 
 def write_complete(graph: ModelProto, constants: Sequence[Constant], path: Path) -> None:

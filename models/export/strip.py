@@ -1,7 +1,7 @@
 """Reduce an exported graph to what is run, with names that say which module a node comes from."""
 
 import ast
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 from onnx import ModelProto, NodeProto
 
@@ -9,19 +9,26 @@ NOISE = ("producer_name", "producer_version", "domain", "doc_string", "metadata_
 SCOPES_KEY = "pkg.torch.onnx.name_scopes"
 
 
-def strip(model: ModelProto, name: str, new_names: Mapping[str, str]) -> None:
-    """Clean `model` in place: it gets `name`, initialisers are renamed by `new_names`, nodes by their module.
+def strip(
+    exported: ModelProto, name: str, new_names: Mapping[str, str], weights: Collection[str]
+) -> ModelProto:
+    """The graph, called `name`, its constants renamed by `new_names` and its nodes by their module.
+
+    A node's module is the owner of the first of the `weights` (new names) that it reads, else the one whose
+    forward made it: a convolution that took in a batch norm was made by the norm.
 
     Removed are doc strings, metadata (the exporter's stack traces), the producer, and value infos of anything
     but the nodes' outputs, whose shapes are kept: counting multiply-accumulates needs them.
     """
+    model = ModelProto()
+    model.CopyFrom(exported)
     graph = model.graph
     for field in NOISE:
         model.ClearField(field)
     graph.name = name
-    _name_nodes(graph.node)
     for node in graph.node:
         node.input[:] = [new_names.get(value, value) for value in node.input]
+    _name_nodes(graph.node, weights)
     _strip_all(graph.node)
     _strip_all((graph,))
     position = {value: index for index, value in enumerate(v for node in graph.node for v in node.output)}
@@ -31,6 +38,7 @@ def strip(model: ModelProto, name: str, new_names: Mapping[str, str]) -> None:
     del graph.value_info[:]
     graph.value_info.extend(kept)
     _strip_all((*graph.value_info, *graph.input, *graph.output))
+    return model
 
 
 def first_uses(model: ModelProto) -> list[str]:
@@ -38,11 +46,12 @@ def first_uses(model: ModelProto) -> list[str]:
     return list(dict.fromkeys(value for node in model.graph.node for value in node.input if value))
 
 
-def _name_nodes(nodes: Iterable[NodeProto]) -> None:
+def _name_nodes(nodes: Iterable[NodeProto], weights: Collection[str]) -> None:
     """`layers.0.attn.qkv/MatMul`, with `_1` and so on where a module holds the operator more than once."""
     taken: set[str] = set()
     for node in nodes:
-        scope = _scope(node)
+        owners = [value.rpartition(".")[0] for value in node.input if value in weights]
+        scope = owners[0] if owners else _scope(node)
         node.name = unique(f"{scope}/{node.op_type}" if scope else node.op_type, taken)
 
 

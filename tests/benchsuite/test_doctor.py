@@ -70,23 +70,9 @@ def test_the_recording_is_of_a_busy_machine(recording: Recording) -> None:
     assert BUSY.stat().st_size < 300_000
 
 
-@pytest.mark.parametrize(
-    "level",
-    [
-        pytest.param(
-            LEVEL,
-            marks=pytest.mark.xfail(
-                LEVEL < 0.98,
-                strict=True,
-                reason="at 95 % about 2 % of comparisons claim a difference that is not there",
-            ),
-            id="default",
-        ),
-        0.99,
-    ],
-)
-def test_false_differences_under_recorded_noise(busy: Trial, level: float) -> None:
-    assert rate(busy, level) <= MOST_FALSE
+def test_false_differences_under_recorded_noise(busy: Trial) -> None:
+    """At the level of our intervals they are rare enough; at the usual 95 % they would not be."""
+    assert rate(busy, LEVEL) <= MOST_FALSE < rate(busy, 0.95)
 
 
 def test_a_true_difference_is_found_under_recorded_noise(busy: Trial) -> None:

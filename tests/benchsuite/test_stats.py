@@ -1,6 +1,7 @@
 """Statistics: known values, properties that hold for any samples, intervals that cover what they claim."""
 
 from collections.abc import Callable
+from math import inf
 
 import numpy as np
 import pytest
@@ -8,9 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from benchsuite.stats import (
+    LEVEL,
     Interval,
     block_medians,
     geometric_mean,
+    least_blocks,
     median_interval,
     rate_upper_bound,
     speedup,
@@ -52,8 +55,15 @@ def test_what_hits_both_sides_of_a_block_cancels() -> None:
     assert apart.relative_half_width > 0.1
 
 
-def test_a_single_block_is_an_interval_of_no_width() -> None:
-    assert speedup(np.array([6.0]), np.array([2.0])) == Interval(3.0, 3.0, 3.0)
+@pytest.mark.parametrize(("level", "blocks"), [(0.5, 2), (0.95, 6), (0.99, 8)])
+def test_too_few_blocks_are_no_interval(level: float, blocks: int) -> None:
+    assert least_blocks(level) == blocks
+    few, enough = (speedup(np.full(n, 6.0), np.full(n, 2.0), level=level) for n in (blocks - 1, blocks))
+    assert few == Interval(0.0, 3.0, inf)
+    assert not few.is_known
+    assert not few.claims_difference(0.02)
+    assert enough == Interval(3.0, 3.0, 3.0)
+    assert enough.is_known
 
 
 def test_the_interval_is_resampled_from_blocks() -> None:
@@ -68,7 +78,7 @@ def test_the_interval_is_resampled_from_blocks() -> None:
 def test_an_interval_contains_its_estimate(pair: tuple[np.ndarray, np.ndarray]) -> None:
     for interval in (speedup(*pair), median_interval(pair[0]), geometric_mean({"a": pair, "b": pair})):
         assert interval is not None
-        assert 0 < interval.low <= interval.estimate <= interval.high
+        assert 0 <= interval.low <= interval.estimate <= interval.high
         assert interval.relative_half_width >= 0
         assert not interval.excludes(interval.estimate)
 
@@ -99,12 +109,14 @@ def test_unpaired_blocks_are_refused(function: Callable[..., object], first: int
 
 
 @pytest.mark.parametrize("blocks", [10, 20])
-def test_nominal_intervals_cover_the_truth(blocks: int) -> None:
+@pytest.mark.parametrize(("level", "least", "most"), [(0.95, 0.93, 0.98), (LEVEL, 0.98, 1.0)])
+def test_nominal_intervals_cover_the_truth(level: float, least: float, most: float, blocks: int) -> None:
     generator = np.random.default_rng(blocks)
-    covered = sum(
-        not median_interval(generator.normal(100.0, 5.0, blocks)).excludes(100.0) for _ in range(REPETITIONS)
+    intervals = (
+        median_interval(generator.normal(100.0, 5.0, blocks), level=level) for _ in range(REPETITIONS)
     )
-    assert 0.93 <= covered / REPETITIONS <= 0.98
+    covered = sum(not interval.excludes(100.0) for interval in intervals)
+    assert least <= covered / REPETITIONS <= most
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.9, 0.99])
@@ -116,7 +128,7 @@ def test_correlation_inside_blocks_does_not_narrow_the_interval(correlation: flo
         not speedup(block_medians(list(first)), block_medians(list(second))).excludes(1.0)
         for first, second in samples
     )
-    assert covered / REPETITIONS >= 0.93
+    assert covered / REPETITIONS >= 0.98
 
 
 def ar1(generator: np.random.Generator, shape: tuple[int, ...], correlation: float) -> np.ndarray:

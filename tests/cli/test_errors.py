@@ -120,8 +120,9 @@ MISTAKES = {
     "cache below a file": (
         "run --models tiny.onnx --cache notes.txt/cache",
         "notes.txt",
-        "Not a directory",
-        "choose another place",
+        "not a folder",
+        "remove that file",
+        "--cache",
     ),
     "format of someone else": ("runs --format yaml", "--format", "'yaml'", "'json'"),
     "show nothing known": ("models show swni", "'swni'", "did you mean swin"),
@@ -224,7 +225,7 @@ def limited(preparation: Callable[[], None], *arguments: str) -> subprocess.Comp
 @pytest.mark.parametrize(
     ("option", "parts"),
     [
-        ("--cache", ("read-only", "Permission denied", "choose another place")),
+        ("--cache", ("read-only", "Permission denied", "make it writable", "--cache DIR")),
         ("--journal", ("read-only/journal.db", "cannot be used", "--journal FILE")),
     ],
 )

@@ -21,7 +21,7 @@ HIDE_CURSOR, SHOW_CURSOR = b"\x1b[?25l", b"\x1b[?25h"
 
 
 def test_a_real_run_end_to_end(program: Callable, bench: Callable, tiny: Path, place: Path) -> None:
-    limits = ("least_blocks=3", "most_blocks=5", "block_seconds=0.005", "warm_up_seconds=0.02")
+    limits = ("least_blocks=8", "most_blocks=10", "block_seconds=0.005", "warm_up_seconds=0.02")
     settings = [word for limit in limits for word in ("--set", limit)]
     done = program("run", "--models", str(tiny), "--frameworks", "ort,ort-noopt", *settings)
     assert done.code == 0
@@ -31,7 +31,7 @@ def test_a_real_run_end_to_end(program: Callable, bench: Callable, tiny: Path, p
     assert "\x1b" not in done.out + done.err, "plain lines when it is not a terminal"
     with Journal(place / "journal.db") as book:
         (group,) = book.groups(1)
-        assert 3 <= len(group.blocks) <= 5
+        assert 8 <= len(group.blocks) <= 10
         assert all(len(turn.run_ns) > 1 for block in group.blocks for turn in block.turns.values())
         assert book.run().command[:2] == ("bench", "run")
     assert_formats_agree(bench)

@@ -16,7 +16,7 @@ from models.recipe import ALIGNMENT_BYTES
 
 def test_constants_in_order_of_first_use_under_the_names_of_the_module(traced: Traced) -> None:
     _, constants = assemble(traced, "tiny")
-    # The table has two sources, so it keeps the exporter's name; its twin is gone, and so is what nothing reads.
+    # The table has two sources, so it keeps the exporter's name. Its twin is gone, and what nothing reads.
     assert [(constant.name, constant.is_weight) for constant in constants] == [
         ("block.fc.weight", True),
         ("block.fc.bias", True),
@@ -41,7 +41,11 @@ def test_only_weights_and_large_tables_leave_the_graph(traced: Traced) -> None:
 def test_a_large_table_is_placed_after_the_weights_before_it(traced: Traced) -> None:
     constants = dict(traced.constants) | {"table": np.ones((1, 65), dtype=np.float32)}
     placed = external(assemble(replace(traced, constants=constants), "tiny")[1])
-    assert {constant.name: constant.offset for constant in placed} == {"block.fc.weight": 0, "block.fc.bias": 2048, "table": 2304}
+    assert {constant.name: constant.offset for constant in placed} == {
+        "block.fc.weight": 0,
+        "block.fc.bias": 2048,
+        "table": 2304,
+    }
 
 
 def test_equal_weights_are_not_merged(traced: Traced) -> None:
@@ -56,9 +60,9 @@ def test_a_bias_made_by_folding_a_batch_norm_is_a_weight(traced: Traced) -> None
     traced.graph.graph.node[1].input[1] = "block.conv.weight_bias"
     constants = dict(traced.constants) | {"block.conv.weight_bias": traced.constants["block.fc.bias"]}
     folded = replace(traced, constants=constants, weights=traced.weights | {"block.conv.weight"})
-    constant = assemble(folded, "tiny")[1][1]
-    assert (constant.name, constant.is_weight) == ("block.conv.bias", True)
-    assert folded.graph.graph.node[1].input[1] == "block.conv.bias"
+    graph, constants_of_it = assemble(folded, "tiny")
+    assert (constants_of_it[1].name, constants_of_it[1].is_weight) == ("block.conv.bias", True)
+    assert graph.graph.node[1].input[1] == "block.conv.bias"
 
 
 def test_two_constants_of_one_source_have_names_of_their_own(traced: Traced) -> None:
@@ -85,4 +89,3 @@ def test_a_complete_file_runs_with_the_values_of_the_constants(traced: Traced, t
     of = traced.constants
     expected = np.where(of["mask"], x @ of["val_3"] + of["block.fc.bias"], of["table"]) + of["table"]
     np.testing.assert_allclose(y.reshape(1, 64), expected, rtol=1e-5, atol=1e-6)
-

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-
 from numpy.typing import NDArray
 
 from models.export.classify import Distribution, distribution, is_constant
@@ -32,7 +31,9 @@ def test_the_parameters_of_an_initialisation_are_found_again(size: int, mean: fl
 
 
 def test_a_large_sample_gives_the_very_deviation() -> None:
-    assert distribution(GENERATOR.normal(0, 0.02, 10**6).astype(np.float32)) == Distribution("normal", 0.0, 0.02)
+    assert distribution(GENERATOR.normal(0, 0.02, 10**6).astype(np.float32)) == Distribution(
+        "normal", 0.0, 0.02
+    )
 
 
 @pytest.mark.parametrize("size", SIZES[1:])

@@ -7,8 +7,7 @@ from models.export.traced import Traced
 
 
 def stripped(traced: Traced) -> ModelProto:
-    strip(traced.graph, "tiny", {"val_3": "block.fc.weight"})
-    return traced.graph
+    return strip(traced.graph, "tiny", {"val_3": "block.fc.weight"}, {"block.fc.weight"})
 
 
 def test_nothing_of_the_exporter_stays(traced: Traced) -> None:
@@ -22,6 +21,11 @@ def test_nothing_of_the_exporter_stays(traced: Traced) -> None:
 def test_a_node_is_named_after_its_module(traced: Traced) -> None:
     names = [node.name for node in stripped(traced).graph.node]
     assert names == ["block.fc/MatMul", "block.fc/Add", "Where", "Add", "Reshape"]
+
+
+def test_a_node_is_named_after_the_module_that_owns_its_weight(traced: Traced) -> None:
+    model = strip(traced.graph, "tiny", {"val_3": "conv.weight"}, {"conv.weight"})
+    assert model.graph.node[0].name == "conv/MatMul"
 
 
 def test_constants_are_renamed_where_they_are_read(traced: Traced) -> None:

@@ -115,4 +115,4 @@ def run(write_run: WriteRun) -> RunData:
         ("vit", 1): {"ours": (None, refused), "ort": (0.0456, OK), "ort-noopt": (0.0912, OK)},
         ("vit", 2): {"ours": (None, refused), "ort": (12.0, oom), "ort-noopt": (None, timeout)},
     }
-    return write_run(groups, ("ours", "ort", "ort-noopt"), few=[("swin", 2), ("vit", 1)])
+    return write_run(groups, ("ours", "ort", "ort-noopt"), few=[("swin", 2)])

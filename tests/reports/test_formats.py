@@ -19,7 +19,7 @@ from reports.latency import latency_table
 from reports.speedup import choose_baseline, speedup_table, speedups
 from reports.table import Table, TableCell, cells, one_line
 
-SPEEDUP = r"\d+\.\d+× \[\d+\.\d+, \d+\.\d+\]"
+SPEEDUP = r"\d\.\d\d× \[[^\]]+\]"
 MARKDOWN = MarkdownIt("commonmark").enable("table").enable("strikethrough")
 
 
