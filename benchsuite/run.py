@@ -24,7 +24,7 @@ from benchsuite.record import CellRecord, GroupKey, RunOptions, RunRecord, RunSt
 from models.cache import explained
 from models.errors import BenchError
 
-GUESSED_MACS_PER_SECOND = 2e10
+GUESSED_MACS_PER_SECOND = 3e10
 GUESSED_SECONDS_PER_LOAD = 4.0
 
 
@@ -173,8 +173,11 @@ def seconds_left(groups: Sequence[PlannedGroup], policy: Policy, budget_left: fl
 def _guess_seconds(group: PlannedGroup, policy: Policy) -> float:
     macs = group.model.row.macs if group.model.row else 1e9
     latency = macs / (GUESSED_MACS_PER_SECOND * group.key.threads)
-    blocks = policy.least_blocks * max(policy.block_seconds, latency)
-    return len(group.adapters) * (GUESSED_SECONDS_PER_LOAD + 2 * latency + blocks)
+    # Half way between a quiet machine, which stops at the least blocks, and a noisy one.
+    turn = max(policy.block_seconds, latency)
+    blocks = len(group.adapters) * turn * (policy.least_blocks + policy.most_blocks) / 2
+    blocks = min(blocks, max(policy.group_seconds, len(group.adapters) * turn * policy.least_blocks))
+    return len(group.adapters) * (GUESSED_SECONDS_PER_LOAD + 2 * latency) + blocks
 
 
 @contextmanager

@@ -35,7 +35,8 @@ def distribution(values: Array) -> Distribution:
     mean, variance, kurtosis = _moments(values.reshape(-1))
     std = sqrt(variance)
     # The variance of a sample's variance is (kurtosis + 2) * variance**2 / n; that of its root follows.
-    std_error = std * sqrt((kurtosis + 2) / (4 * values.size))
+    # Two values have an excess kurtosis of exactly -2, which rounding may put just below.
+    std_error = std * sqrt(max(0.0, kurtosis + 2) / (4 * values.size))
     last_digit = MOST_DIGITS - 1 - floor(log10(std))
     return Distribution(
         kind="uniform" if kurtosis < UNIFORM_BELOW else "normal",
