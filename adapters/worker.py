@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from adapters.catalogue import adapter
+from adapters.placement import confine, spread, threads_now
 from adapters.protocol import Prepared, Session, Setting
 
 OUT_OF_MEMORY_TEXTS = (
@@ -44,6 +45,9 @@ class Worker:
     def __init__(self) -> None:
         self._session: Session | None = None
         self._inputs: Mapping[str, Any] = {}
+        self._cores: tuple[int, ...] = ()
+        self._threads_before: frozenset[int] = frozenset()
+        self._placement = ""
 
     def load(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Import the framework, load the network and its inputs; load time and memory are the reply."""
@@ -54,6 +58,8 @@ class Worker:
             self._inputs = {name: archive[name] for name in archive.files}
         setting = Setting(threads=int(request["threads"]), precision=request["precision"])
         prepared = Prepared(path=Path(request["path"]), options=request.get("options", {}))
+        self._cores, self._threads_before = tuple(request.get("cores", ())), threads_now()
+        confine(self._cores)
         start = now_nanoseconds()
         self._session = adapter(request["framework"]).load(prepared, setting)
         load_ns = now_nanoseconds() - start
@@ -68,7 +74,10 @@ class Worker:
             rewarm_ns = rewarm(session, self._inputs, int(request.get("rewarm", 0)))
             run_ns, input_ns = time_iterations(session, self._inputs, int(request["iterations"]))
         cpu_ns = time.process_time_ns() - cpu_start
-        return {"run_ns": run_ns, "input_ns": input_ns, "cpu_ns": cpu_ns, "rewarm_ns": rewarm_ns}
+        if not self._placement:  # only now: some frameworks start their threads with the first run
+            self._placement = spread(self._cores, self._threads_before)
+        times = {"run_ns": run_ns, "input_ns": input_ns, "cpu_ns": cpu_ns, "rewarm_ns": rewarm_ns}
+        return {**times, "placement": self._placement}
 
     def outputs(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Write the outputs of the last run to the file `path` (npz)."""

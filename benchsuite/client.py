@@ -15,7 +15,7 @@ SHOWN_GARBAGE = 200
 LAST_WORDS_SECONDS = 2.0
 REPLY_FIELDS: Mapping[str, set[str]] = {
     "load": {"load_ns", "facts", "memory_now_bytes"},
-    "run": {"run_ns", "input_ns", "cpu_ns", "rewarm_ns"},
+    "run": {"run_ns", "input_ns", "cpu_ns", "rewarm_ns", "placement"},
     "outputs": set(),
     "memory": {"memory_peak_bytes"},
 }

@@ -10,7 +10,9 @@ import numpy as np
 from adapters.protocol import Adapter, Prepared, Setting
 from benchsuite.client import WorkerClient, WorkerFailed
 from benchsuite.context import Context
+from benchsuite.device.protocol import Device
 from benchsuite.gate import Arrays, Verdict, compare
+from benchsuite.policy import Policy
 from benchsuite.record import CellRecord, Loading, Outcome, Turn
 from benchsuite.steady import NANO, is_warm, iterations_for_block, next_warm_up_runs, rewarm_for_block
 
@@ -73,12 +75,13 @@ class Contestant:
                     "options": dict(task.prepared.options),
                     "inputs": task.remote_inputs,
                     "memory_limit_bytes": context.memory_limit_bytes,
+                    "cores": worker_cores(context.device, task.setting.threads, context.policy),
                     **asdict(task.setting),
                 },
                 context.policy.load_timeout_seconds,
             )
             elapsed_ns = int((time.monotonic() - start) * NANO)
-        warm_up_ns = self._warm_up()
+        warm_up_ns, placement = self._warm_up()
         known = self.cell.loading
         self._save(
             loading=Loading(
@@ -89,7 +92,7 @@ class Contestant:
                 # A resumed or restarted cell keeps its blocks alike.
                 iterations=known.iterations if known else iterations_for_block(warm_up_ns, context.policy),
                 memory_loaded_bytes=reply["memory_now_bytes"],
-                facts=reply["facts"],
+                facts={**reply["facts"], "placement": placement},
                 options=task.prepared.options,
             )
         )
@@ -154,15 +157,19 @@ class Contestant:
         """Count one more restart."""
         self._save(restarts=self.cell.restarts + 1)
 
-    def _warm_up(self) -> list[int]:
-        """Run until warm, on the accounts as warm-up; raw nanoseconds of every inference."""
-        policy, runs_ns = self._context.policy, list[int]()
+    def _warm_up(self) -> tuple[list[int], str]:
+        """Run until warm, on the accounts as warm-up; raw nanoseconds of every inference, and where
+        threads are.
+        """
+        policy, runs_ns, placement = self._context.policy, list[int](), ""
         limit = policy.run_timeout_seconds
         with self._context.accounts.spend("warm_up"):
             while not is_warm(runs_ns, policy):
                 request = {"do": "run", "iterations": next_warm_up_runs(runs_ns, policy), "rewarm": 0}
-                runs_ns += self._ask(request, limit)["run_ns"]
-        return runs_ns
+                reply = self._ask(request, limit)
+                runs_ns += reply["run_ns"]
+                placement = reply["placement"]
+        return runs_ns, placement
 
     def _ask(self, request: Mapping[str, Any], timeout_seconds: float) -> dict[str, Any]:
         assert self._client is not None
@@ -175,3 +182,11 @@ class Contestant:
     def _save(self, **changes: Any) -> None:
         self.cell = replace(self.cell, **changes)
         self._context.journal.save_cell(self._context.run, self.cell)
+
+
+def worker_cores(device: Device, threads: int, policy: Policy) -> tuple[int, ...]:
+    """The cores of every worker of a group; none when there are not as many as threads, or none are
+    wanted.
+    """
+    cores = device.cores()[:threads]
+    return cores if policy.pin_threads and len(cores) == threads else ()

@@ -12,6 +12,7 @@ import numpy as np
 from adapters.catalogue import adapter
 from adapters.protocol import Setting
 from benchsuite.client import WorkerClient, WorkerFailed
+from benchsuite.contestant import worker_cores
 from benchsuite.device.protocol import Device
 from benchsuite.group import inputs_file
 from benchsuite.policy import Policy
@@ -151,6 +152,7 @@ def _load(
         "options": dict(prepared.options),
         "inputs": device.push(inputs_file(model, seed, cache)),
         "threads": setting.threads,
+        "cores": worker_cores(device, setting.threads, policy),
         "precision": setting.precision,
     }
     worker.ask(request, timeout_seconds=policy.load_timeout_seconds)

@@ -18,6 +18,8 @@ class Policy:
         group_seconds: time of blocks after which a group ends once it has its least blocks.
         interval_width: stop when every speedup's interval is within ± this of its estimate.
         restarts: how often a worker that died in the middle is started anew before its cell is given up.
+        pin_threads: 1 gives each thread of a worker a core of its own, the same for every framework; 0 leaves
+            them to the scheduler, which may put two on one core for minutes.
         load_timeout_seconds: longest wait for a network to load.
         run_timeout_seconds: longest wait for a single inference (a block may take longer: its own time × 10).
     """
@@ -31,5 +33,6 @@ class Policy:
     group_seconds: float = 240.0
     interval_width: float = 0.015
     restarts: int = 1
+    pin_threads: int = 1
     load_timeout_seconds: float = 600.0
     run_timeout_seconds: float = 120.0

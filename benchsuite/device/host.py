@@ -53,6 +53,17 @@ def host_facts() -> Facts:
     return facts | _caches() | {f"package_{name}": package_version(name) for name in PACKAGES}
 
 
+def host_cores() -> tuple[int, ...]:
+    """Cores that this process may use: the largest capacity first, then the highest number."""
+
+    def capacity(core: int) -> int:
+        folder = CPU_ROOT / f"cpu{core}"
+        found = _line(folder / "cpu_capacity") or _line(folder / "cpufreq/cpuinfo_max_freq") or "0"
+        return int(found) if found.isdecimal() else 0
+
+    return tuple(sorted(os.sched_getaffinity(0), key=lambda core: (-capacity(core), -core)))
+
+
 def host_telemetry() -> Telemetry:
     """State of this machine now; about a tenth of a millisecond."""
     times = psutil.cpu_times()

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 import adapters
-from benchsuite.device.host import host_facts, host_telemetry, kernel_memory_kills
+from benchsuite.device.host import host_cores, host_facts, host_telemetry, kernel_memory_kills
 from benchsuite.device.protocol import Ending, Facts, Process, Silence, Telemetry
 from benchsuite.device.scratch import make_scratch
 
@@ -45,6 +45,12 @@ class LocalDevice:
     def scratch(self, name: str) -> str:
         """Path of a file inside this run's scratch folder; `name` is reduced to its last component."""
         return str(self._scratch / Path(name).name)
+
+    def cores(self) -> tuple[int, ...]:
+        """Cores that this process may use, by capacity; the first core, which serves interrupts, after its
+        equals.
+        """
+        return host_cores()
 
     def spawn(self, module: str) -> Process:
         """Start `python -m module` with this interpreter, in a session of its own: Ctrl-C reaches the

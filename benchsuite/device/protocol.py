@@ -78,6 +78,9 @@ class Device(Protocol):
     def scratch(self, name: str) -> str:
         """Path there of a file that a worker may write during this run."""
 
+    def cores(self) -> tuple[int, ...]:
+        """Numbers of the cores that a worker may use, the fastest first; empty leaves it to the scheduler."""
+
     def spawn(self, module: str) -> Process:
         """Start `python -m module` there with lines on stdin and stdout."""
 

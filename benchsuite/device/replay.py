@@ -114,6 +114,10 @@ class ReplayDevice:
         """Nothing is written there."""
         return name
 
+    def cores(self) -> tuple[int, ...]:
+        """Nothing is placed."""
+        return ()
+
     def spawn(self, module: str) -> Process:
         """A worker that answers the requests of `adapters.worker` from the recording."""
         return ReplayProcess(self)
@@ -213,6 +217,7 @@ class ReplayProcess:
             "input_ns": [0] * len(run_ns),
             "cpu_ns": sum(run_ns),
             "rewarm_ns": round(rewarm),
+            "placement": "recorded",
         }
 
     def _outputs(self, request: Mapping[str, Any]) -> dict[str, Any]:

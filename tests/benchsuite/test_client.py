@@ -47,7 +47,7 @@ REPLIES: dict[str, tuple[str, Status, str]] = {
     "no reason": ('{"ok": false}', Status.FAILED, "the worker gave no reason"),
 }
 
-GOOD = {"ok": True, "run_ns": [5], "input_ns": [1], "cpu_ns": 4, "rewarm_ns": 0}
+GOOD = {"ok": True, "run_ns": [5], "input_ns": [1], "cpu_ns": 4, "rewarm_ns": 0, "placement": ""}
 
 
 class Process:

@@ -76,7 +76,7 @@ def test_no_weight_stays_equal_in_all_its_elements(tiny: nn.Module) -> None:
     for name, tensor in weight_tensors(tiny).items():
         assert tensor.unique().numel() > 1, name
     assert tiny.norm.running_var.min() > 0
-    assert tiny.norm.weight.std().item() == pytest.approx(0.02, rel=0.5)
+    assert tiny.norm.weight.std().item() == pytest.approx(0.1, rel=0.5)
 
 
 def test_settled_batch_norms_give_values_of_unit_size() -> None:
