@@ -91,6 +91,11 @@ class DynamicPositionBias(nn.Module):
         pairs = shifted[..., 0] * len(reach) + shifted[..., 1]
         self.register_buffer("pairs", pairs.flatten(), persistent=False)
 
+    def initialise(self) -> None:
+        """Weights that give biases of unit size: with 0.02, outputs would not show whether there are any."""
+        for layer in (*self.layers, self.head):
+            nn.init.kaiming_normal_(layer.weight)
+
     def forward(self) -> Tensor:
         """The bias [heads, tokens, tokens] of every pair of tokens in a group."""
         x = self.offsets
@@ -171,6 +176,9 @@ class CrossFormer(nn.Module):
         self.final_norm = nn.LayerNorm(widths[-1])
         self.head = nn.Linear(widths[-1], CLASSES)
         self.apply(initialise_linear)
+        for module in self.modules():
+            if isinstance(module, DynamicPositionBias):
+                module.initialise()
 
     def forward(self, x: Tensor) -> Tensor:
         """[N, 3, 224, 224] image to [N, 1000] logits."""

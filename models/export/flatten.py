@@ -65,9 +65,9 @@ class FocusedLinearAttention(nn.Module):
         self.scale = nn.Parameter(torch.empty(1, 1, width))
         self.position = nn.Parameter(torch.empty(1, size * size, width))
         # Equal scales cancel out of the normalised attention, and zero positions are no positions:
-        # neither would then reach the output. Both start at small random values.
+        # neither would then reach the output. Both start at random values, positions as large as the keys.
         nn.init.trunc_normal_(self.scale, std=0.1)
-        nn.init.trunc_normal_(self.position, std=0.02)
+        nn.init.trunc_normal_(self.position, std=0.5)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map [1, tokens, width] to [1, tokens, width]."""
