@@ -12,6 +12,7 @@ from benchsuite.journal import Journal, JournalError
 from benchsuite.policy import Policy
 from benchsuite.record import Block, GroupRecord, RunStatus, Status
 from benchsuite.run import Job, execute, resumable
+from models.errors import BenchError
 
 MakeReplay = Callable[..., object]
 MakeJob = Callable[..., Job]
@@ -171,3 +172,34 @@ def test_a_full_disk_keeps_every_finished_block(
     blocks = journal.groups(1)[0].blocks
     assert blocks[: len(kept)] == kept
     assert len(blocks) == 60
+
+
+def interrupted(make_job: MakeJob, replay: MakeReplay) -> int:
+    """The number of a run that was interrupted in its blocks."""
+    device = replay()
+    device.before_reply = partial(interrupt_at, 20)
+    number, status = execute(make_job(device))
+    assert status is RunStatus.INTERRUPTED
+    return number
+
+
+def test_another_version_of_a_framework_is_no_resume(
+    make_job: MakeJob, replay: MakeReplay, journal: Journal
+) -> None:
+    number = interrupted(make_job, replay)
+    cell = next(cell for cell in journal.cells(number) if cell.loading is not None)
+    assert cell.loading is not None
+    journal.save_cell(number, replace(cell, loading=replace(cell.loading, facts={"version": "0.0.1"})))
+    with pytest.raises(BenchError, match=r"measures ort.* 0\.0\.1, but .* is installed"):
+        execute(make_job(replay(), resume=number))
+
+
+def test_another_network_of_that_name_is_no_resume(
+    make_job: MakeJob, replay: MakeReplay, journal: Journal
+) -> None:
+    number = interrupted(make_job, replay)
+    job = make_job(replay(), resume=number)
+    (group,) = job.groups
+    changed = replace(group, model=replace(group.model, digest="another"))
+    with pytest.raises(BenchError, match="another version of 'net0'"):
+        execute(replace(job, groups=(changed,)))
