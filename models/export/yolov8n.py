@@ -22,7 +22,9 @@ DEPTHS = (1, 2, 2, 1)
 # Where SiLU is nearly linear. At 1 it amplifies what is larger and damps what is smaller: after twenty-five
 # layers a small change of the image or of the weights would make the outputs many times larger, or constant.
 HIDDEN_SIZE = 0.125
-LOGIT_SIZE = 1.0
+# Drawn anew, logits come out tens of times larger: at 1 scores saturate, and a softmax reaches denormal
+# numbers.
+LOGIT_SIZE = 0.02
 
 
 class ConvUnit(nn.Module):
