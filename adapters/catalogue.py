@@ -3,9 +3,11 @@ imported early.
 """
 
 from importlib import import_module
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from typing import cast
 
+from adapters.environments import packages_of
+from adapters.framework import VARIANT_MARK
 from adapters.protocol import Adapter
 from models.errors import BenchError
 from models.suggest import nearest
@@ -20,21 +22,30 @@ REFERENCE = "ort-noopt"
 
 
 def adapter(name: str) -> Adapter:
-    """Return the adapter of that name (case does not matter); raises `BenchError` for an unknown one."""
-    place = ADAPTERS.get(name.lower())
+    """Return the adapter of that name, or of a variant such as `mnn:winograd-off` (case does not matter).
+
+    Raises `BenchError` for an unknown one.
+    """
+    base, mark, variant = name.lower().partition(VARIANT_MARK)
+    place = ADAPTERS.get(base)
     if place is None:
         raise BenchError(
             f"unknown framework {name!r}",
             where="--frameworks",
-            hint=nearest(name, ADAPTERS, otherwise=f"one of {', '.join(ADAPTERS)}"),
+            hint=nearest(base, ADAPTERS, otherwise=f"one of {', '.join(ADAPTERS)}"),
         )
     module, _, attribute = place.partition(":")
-    return cast(Adapter, getattr(import_module(module), attribute))
+    row = cast(Adapter, getattr(import_module(module), attribute))
+    return row.variant(variant) if mark else row
 
 
 def installed_version(row: Adapter) -> str | None:
-    """Version of the framework's distribution in this environment, or None when it is not installed."""
-    try:
-        return version(row.distribution)
-    except PackageNotFoundError:
-        return None
+    """Version of the framework's distribution in its environment, or None when it is not installed."""
+    return distribution_version(row.distribution, row.environment)
+
+
+def distribution_version(name: str, environment: str) -> str | None:
+    """Version of a distribution in an environment, or None."""
+    path = packages_of(environment)
+    found = distributions(name=name) if path is None else distributions(name=name, path=[str(path)])
+    return next((one.version for one in found), None)

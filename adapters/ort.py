@@ -2,38 +2,50 @@
 reference).
 """
 
-from collections.abc import Mapping
+import json
+import tempfile
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
 
-from adapters.protocol import Inputs, Prepared, Session, Setting
+from adapters.framework import Framework
+from adapters.protocol import (
+    Conversion,
+    Converted,
+    Inputs,
+    Prepared,
+    Profile,
+    ProfileEntry,
+    Session,
+    Setting,
+    Unsupported,
+)
+
+KERNEL_TIME = "_kernel_time"
+LAYOUT_OPERATORS = frozenset(
+    {"Reshape", "Transpose", "Slice", "Split", "Squeeze", "Unsqueeze", "Expand", "Flatten", "Concat"}
+    | {"DepthToSpace", "SpaceToDepth", "Gather", "Pad", "Tile"}
+)
+OWN_LAYOUT_OPERATORS = frozenset({"ReorderInput", "ReorderOutput", "MemcpyToHost", "MemcpyFromHost"})
+"""What ONNX Runtime puts in around its blocked (NCHWc) convolutions."""
 
 
-@dataclass(frozen=True, slots=True)
-class OrtAdapter:
-    """ONNX Runtime with one level of graph optimisation (`all` or `disable_all`)."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OrtAdapter(Framework):
+    """ONNX Runtime with one level of graph optimisation (`graph_optimization_level`)."""
 
-    name: str
-    title: str
-    optimisation: str
-    notes: tuple[str, ...] = ()
-    distribution: str = "onnxruntime"
-
-    def refuse(self, setting: Setting) -> str | None:
-        """Only fp32: the CPU provider has no fast fp16 or bf16 path for a float32 network."""
-        if setting.precision != "fp32":
-            return f"ONNX Runtime's CPU provider runs these networks in fp32 only, not {setting.precision}"
+    def conversion(self, setting: Setting) -> Conversion | None:
+        """Nothing to convert: the framework reads the pinned ONNX file itself."""
         return None
 
-    def prepare(self, model_path: Path, setting: Setting, cache: Path) -> Prepared:
-        """Nothing to convert: the framework reads the pinned ONNX file itself."""
-        from models.onnx_file import external_files  # onnx takes long to import
-
-        companions = tuple(model_path.parent / location for location in external_files(model_path))
-        return Prepared(model_path, companions, {"graph_optimization_level": self.optimisation})
+    def convert(self, source: Path, folder: Path, setting: Setting) -> Converted:
+        """Never called."""
+        raise Unsupported("ONNX Runtime needs no conversion")
 
     def load(self, prepared: Prepared, setting: Setting) -> Session:
         """Open the session with exactly `setting.threads` threads.
@@ -44,31 +56,35 @@ class OrtAdapter:
         import onnxruntime as ort
 
         ort.disable_telemetry_events()
+        chosen = {**self.options, **prepared.options}
         options = ort.SessionOptions()
-        options.graph_optimization_level = getattr(
-            ort.GraphOptimizationLevel, f"ORT_{self.optimisation.upper()}"
-        )
+        level = chosen["graph_optimization_level"].upper()
+        options.graph_optimization_level = getattr(ort.GraphOptimizationLevel, f"ORT_{level}")
         options.intra_op_num_threads = setting.threads
         options.inter_op_num_threads = 1
         options.execution_mode = ort.ExecutionMode.ORT_SEQUENTIAL
         options.log_severity_level = 3
-        options.add_session_config_entry("session.force_spinning_stop", "1")
+        options.enable_mem_pattern = chosen.get("enable_mem_pattern", "1") == "1"
+        options.enable_cpu_mem_arena = chosen.get("enable_cpu_mem_arena", "1") == "1"
+        for key, value in chosen.items():
+            if "." in key:  # a session configuration entry
+                options.add_session_config_entry(key, value)
+        folder = tempfile.TemporaryDirectory(prefix="ort-profile-") if setting.profile else None
+        if folder is not None:
+            options.enable_profiling = True
+            options.profile_file_prefix = str(Path(folder.name) / "profile")
         session = ort.InferenceSession(str(prepared.path), options, providers=["CPUExecutionProvider"])
-        return OrtSession(session, ort.__version__, ort.get_build_info(), self.optimisation, setting.threads)
+        facts = {"version": ort.__version__, "build": ort.get_build_info(), "precision": "fp32", **chosen}
+        return OrtSession(session, {**facts, "threads": str(setting.threads)}, folder)
 
 
 class OrtSession:
     """One `InferenceSession` with input buffers of its own that are filled before every run."""
 
-    def __init__(self, session: Any, version: str, build: str, optimisation: str, threads: int) -> None:
+    def __init__(self, session: Any, facts: Mapping[str, str], profile_folder: Any) -> None:
         self._session = session
-        self._facts = {
-            "version": version,
-            "build": build,
-            "optimisation": optimisation,
-            "threads": str(threads),
-            "providers": ", ".join(session.get_providers()),
-        }
+        self._facts = {**facts, "providers": ", ".join(session.get_providers())}
+        self._profile_folder = profile_folder  # removed with the session
         self._names = [value.name for value in session.get_outputs()]
         self._buffers: dict[str, np.ndarray[Any, Any]] = {}
         self._last: list[Any] = []
@@ -92,14 +108,73 @@ class OrtSession:
         return dict(zip(self._names, self._last, strict=True))
 
     def describe(self) -> Mapping[str, str]:
-        """Version, build flags, optimisation level, threads, providers."""
+        """Version, build flags, options, threads, providers."""
         return self._facts
 
+    def profile(self, inputs: Inputs, inferences: int) -> Profile:
+        """Run, then end the session's profile and read it; works once a session."""
+        for _ in range(inferences):
+            self.feed(inputs)
+            self.run()
+        events = json.loads(Path(self._session.end_profiling()).read_text(encoding="utf-8"))
+        return read_profile(events, inferences)
 
-ORT = OrtAdapter(name="ort", title="ONNX Runtime, all graph optimisations", optimisation="enable_all")
+
+def read_profile(events: Sequence[Mapping[str, Any]], inferences: int) -> Profile:
+    """ONNX Runtime's own profile of at least `inferences` runs; the last ones count, medians over them.
+
+    The events of one node come in the order of the runs. A fused node keeps no list of what it replaced; its
+    name is that of one original node, with a suffix, where ONNX Runtime gives it one.
+    """
+    spans: dict[str, list[int]] = defaultdict(list)
+    operators: dict[str, str] = {}
+    for event in events:
+        name = str(event["name"])
+        if event.get("cat") != "Node" or not name.endswith(KERNEL_TIME):
+            continue
+        node = name.removesuffix(KERNEL_TIME)
+        spans[node].append(1000 * int(event["dur"]))
+        operators[node] = str(event["args"]["op_name"])
+    entries = tuple(
+        ProfileEntry(
+            name=node,
+            operator=operators[node],
+            duration_ns=int(median(times[-inferences:])),
+            nodes=(node,),
+            layout=_layout(operators[node]),
+        )
+        for node, times in spans.items()
+    )
+    runs = [1000 * int(event["dur"]) for event in events if event["name"] == "model_run"]
+    return Profile(entries, int(median(runs[-inferences:])), "ONNX Runtime's own profiler")
+
+
+def _layout(operator: str) -> Any:
+    if operator in OWN_LAYOUT_OPERATORS:
+        return "implicit"
+    return "explicit" if operator in LAYOUT_OPERATORS else ""
+
+
+STOP_SPINNING_BETWEEN_RUNS = {"session.force_spinning_stop": "1"}
+
+ORT = OrtAdapter(
+    name="ort",
+    title="ONNX Runtime, all graph optimisations",
+    distribution="onnxruntime",
+    options={"graph_optimization_level": "enable_all", **STOP_SPINNING_BETWEEN_RUNS},
+    variants={
+        "extended": {"graph_optimization_level": "enable_extended"},
+        "no-arena": {"enable_cpu_mem_arena": "0"},
+        "no-mem-pattern": {"enable_mem_pattern": "0"},
+        "no-spinning": {"session.intra_op.allow_spinning": "0"},
+        "denormal-as-zero": {"session.set_denormal_as_zero": "1"},
+        "gelu-approximation": {"optimization.enable_gelu_approximation": "1"},
+    },
+)
 ORT_NOOPT = OrtAdapter(
     name="ort-noopt",
     title="ONNX Runtime, graph optimisation off: the reference",
-    optimisation="disable_all",
+    distribution="onnxruntime",
+    options={"graph_optimization_level": "disable_all", **STOP_SPINNING_BETWEEN_RUNS},
     notes=("graph optimisation is off on purpose: the reference for outputs, not ONNX Runtime at its best",),
 )

@@ -1,10 +1,10 @@
 """The process that holds one loaded network: `python -m adapters.worker`, one JSON line a request, one a
 reply.
 
-Requests (`do`): `load`, `run`, `outputs`, `memory`, `quit`. A reply is `{"ok": true, …}` or `{"ok": false,
-"kind": "failed" | "oom", "error": …}`. Replies go to the process's original stdout; file descriptor 1 is
-pointed at stderr before any framework is loaded, so that what a framework prints is never taken for a reply.
-The same program runs on this machine and on a phone.
+Requests (`do`): `convert`, `load`, `run`, `outputs`, `profile`, `memory`, `quit`. A reply is `{"ok": true,
+…}` or `{"ok": false, "kind": "failed" | "oom" | "refused", "error": …}`. Replies go to the process's original
+stdout; file descriptor 1 is pointed at stderr before any framework is loaded, so that what a framework prints
+is never taken for a reply. The same program runs on this machine and on a phone; it converts here only.
 """
 
 import contextlib
@@ -18,12 +18,13 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any, TextIO
 
 from adapters.catalogue import adapter
 from adapters.placement import confine, spread, threads_now
-from adapters.protocol import Prepared, Session, Setting
+from adapters.protocol import Prepared, Session, Setting, Unsupported
 
 OUT_OF_MEMORY_TEXTS = (
     "bad_alloc",
@@ -49,6 +50,16 @@ class Worker:
         self._threads_before: frozenset[int] = frozenset()
         self._placement = ""
 
+    def convert(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Convert the network `source` into `folder`; the file to load and its options are the reply."""
+        _limit_memory(request.get("memory_limit_bytes"))
+        start = now_nanoseconds()
+        source, folder = Path(request["source"]), Path(request["folder"])
+        converted = adapter(request["framework"]).convert(source, folder, _setting(request))
+        if not (folder / converted.file).exists():  # converters were seen to fail with exit code 0
+            raise RuntimeError(f"the converter left no file {converted.file!r}: see its last lines")
+        return {**asdict(converted), "convert_ns": now_nanoseconds() - start, **memory_facts()}
+
     def load(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Import the framework, load the network and its inputs; load time and memory are the reply."""
         import numpy as np
@@ -56,7 +67,7 @@ class Worker:
         _limit_memory(request.get("memory_limit_bytes"))
         with np.load(request["inputs"], allow_pickle=False) as archive:
             self._inputs = {name: archive[name] for name in archive.files}
-        setting = Setting(threads=int(request["threads"]), precision=request["precision"])
+        setting = _setting(request)
         prepared = Prepared(path=Path(request["path"]), options=request.get("options", {}))
         self._cores, self._threads_before = tuple(request.get("cores", ())), threads_now()
         confine(self._cores)
@@ -87,6 +98,10 @@ class Worker:
         with Path(request["path"]).open("wb") as file:
             np.savez(file, allow_pickle=False, **arrays)
         return {"path": request["path"]}
+
+    def profile(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """Run with the framework's own profiler; the entries of one inference are the reply."""
+        return asdict(self._loaded().profile(self._inputs, int(request["inferences"])))
 
     def memory(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Peak and present resident memory of this process, in bytes."""
@@ -161,10 +176,16 @@ def _limit_memory(limit_bytes: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
 
 
+def _setting(request: Mapping[str, Any]) -> Setting:
+    return Setting(int(request["threads"]), request["precision"], bool(request.get("profile")))
+
+
 def _failure(error: BaseException) -> dict[str, Any]:
-    """Turn an exception into a reply; running out of memory is told apart because it is a status of its
-    own.
+    """Turn an exception into a reply; refusing and running out of memory are told apart because they are
+    statuses of their own.
     """
+    if isinstance(error, Unsupported):
+        return {"ok": False, "kind": "refused", "error": str(error)[:4000]}
     text = f"{type(error).__name__}: {error}".strip()
     memory = isinstance(error, MemoryError) or any(word in text.lower() for word in OUT_OF_MEMORY_TEXTS)
     traceback.print_exception(error)
@@ -174,9 +195,11 @@ def _failure(error: BaseException) -> dict[str, Any]:
 def answer(worker: Worker, line: str) -> dict[str, Any] | None:
     """One request line to one reply; None means: end the process."""
     actions: dict[str, Callable[[Mapping[str, Any]], dict[str, Any]]] = {
+        "convert": worker.convert,
         "load": worker.load,
         "run": worker.run,
         "outputs": worker.outputs,
+        "profile": worker.profile,
         "memory": worker.memory,
     }
     try:

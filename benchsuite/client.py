@@ -6,6 +6,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from adapters.protocol import MAIN_ENVIRONMENT
 from adapters.worker import OUT_OF_MEMORY_TEXTS
 from benchsuite.device.protocol import Device, Ending, Process, Silence
 from benchsuite.record import Outcome, Status
@@ -14,12 +15,17 @@ WORKER_MODULE = "adapters.worker"
 SHOWN_GARBAGE = 200
 LAST_WORDS_SECONDS = 2.0
 REPLY_FIELDS: Mapping[str, set[str]] = {
+    "convert": {"file", "options"},
     "load": {"load_ns", "facts", "memory_now_bytes"},
     "run": {"run_ns", "input_ns", "cpu_ns", "rewarm_ns", "placement"},
     "outputs": set(),
+    "profile": {"entries", "total_ns", "source"},
     "memory": {"memory_peak_bytes"},
 }
 """What a good reply to each request has at least."""
+
+
+FAILURE_KINDS = {"oom": Status.OOM, "refused": Status.REFUSED}
 
 
 class WorkerFailed(Exception):  # noqa: N818  (carries a status of a cell; it is not an error of ours)
@@ -33,8 +39,8 @@ class WorkerFailed(Exception):  # noqa: N818  (carries a status of a cell; it is
 class WorkerClient:
     """One worker process. After a `WorkerFailed` the process is gone."""
 
-    def __init__(self, device: Device) -> None:
-        self._process: Process = device.spawn(WORKER_MODULE)
+    def __init__(self, device: Device, environment: str = MAIN_ENVIRONMENT) -> None:
+        self._process: Process = device.spawn(WORKER_MODULE, environment)
 
     def ask(self, request: Mapping[str, Any], *, timeout_seconds: float) -> dict[str, Any]:
         """Send one request and return its reply; raises `WorkerFailed` with the status that it amounts to."""
@@ -69,7 +75,7 @@ class WorkerClient:
         if not complete:
             raise self._failed(Status.FAILED, f"the worker answered garbage: {line[:SHOWN_GARBAGE]!r}")
         if not reply["ok"]:
-            status = Status.OOM if reply.get("kind") == "oom" else Status.FAILED
+            status = FAILURE_KINDS.get(reply.get("kind"), Status.FAILED)
             raise self._failed(status, str(reply.get("error", "the worker gave no reason")))
         return dict(reply)
 

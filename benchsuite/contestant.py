@@ -13,7 +13,7 @@ from benchsuite.context import Context
 from benchsuite.device.protocol import Device
 from benchsuite.gate import Arrays, Verdict, compare
 from benchsuite.policy import Policy
-from benchsuite.record import CellRecord, Loading, Outcome, Turn
+from benchsuite.record import CellRecord, Loading, Outcome, Status, Turn
 from benchsuite.steady import NANO, is_warm, iterations_for_block, next_warm_up_runs, rewarm_for_block
 
 SLOWER_THAN_EXPECTED = 10
@@ -66,7 +66,7 @@ class Contestant:
         context, task = self._context, self._task
         with context.accounts.spend("loading"):
             start = time.monotonic()
-            self._client, self._has_run = WorkerClient(context.device), False
+            self._client, self._has_run = self._worker(), False
             reply = self._ask(
                 {
                     "do": "load",
@@ -81,6 +81,7 @@ class Contestant:
                 context.policy.load_timeout_seconds,
             )
             elapsed_ns = int((time.monotonic() - start) * NANO)
+        self._check_precision(reply["facts"])
         warm_up_ns, placement = self._warm_up()
         known = self.cell.loading
         self._save(
@@ -93,7 +94,7 @@ class Contestant:
                 iterations=known.iterations if known else iterations_for_block(warm_up_ns, context.policy),
                 memory_loaded_bytes=reply["memory_now_bytes"],
                 facts={**reply["facts"], "placement": placement},
-                options=task.prepared.options,
+                options={"converter": task.prepared.converter, **task.prepared.options},
             )
         )
 
@@ -156,6 +157,18 @@ class Contestant:
     def restarted(self) -> None:
         """Count one more restart."""
         self._save(restarts=self.cell.restarts + 1)
+
+    def _worker(self) -> WorkerClient:
+        return WorkerClient(self._context.device, self._adapter.environment)
+
+    def _check_precision(self, facts: Mapping[str, str]) -> None:
+        """A framework that computes in another class than it was asked for is not compared in this one."""
+        asked = self._task.setting.precision
+        found = facts.get("precision", asked)
+        if found != asked:
+            self.kill()
+            reason = f"computes in {found} here, not in {asked}: measure it with --precision {found}"
+            raise WorkerFailed(Outcome(Status.REFUSED, reason))
 
     def _warm_up(self) -> tuple[list[int], str]:
         """Run until warm, on the accounts as warm-up; raw nanoseconds of every inference, and where

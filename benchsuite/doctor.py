@@ -16,6 +16,7 @@ from benchsuite.contestant import worker_cores
 from benchsuite.device.protocol import Device
 from benchsuite.group import inputs_file
 from benchsuite.policy import Policy
+from benchsuite.prepare import prepare
 from benchsuite.stats import Floats, Interval, rate_upper_bound, speedup
 from benchsuite.steady import NANO, is_warm, iterations_for_block, next_warm_up_runs, rewarm_for_block
 from models.errors import BenchError
@@ -117,7 +118,7 @@ def run_trial(
     workers: list[WorkerClient] = []
     try:
         for _ in range(2 + idle_workers):
-            workers.append(WorkerClient(device))
+            workers.append(WorkerClient(device, adapter(framework).environment))
             warm_up_ns = _load(
                 workers[-1], device, model, Setting(threads, "fp32"), framework, policy, cache, seed
             )
@@ -144,7 +145,8 @@ def _load(
     seed: int,
 ) -> list[int]:
     """Load and warm up one worker; returns its warm-up samples."""
-    prepared = adapter(framework).prepare(materialize(model, cache), setting, cache)
+    path = materialize(model, cache)
+    prepared = prepare(adapter(framework), model, path, setting, cache=cache, policy=policy)
     request = {
         "do": "load",
         "framework": framework,

@@ -9,11 +9,13 @@ from pathlib import Path
 
 import numpy as np
 
+from adapters.environments import make
 from adapters.protocol import Adapter
 from benchsuite.client import WorkerFailed
 from benchsuite.contestant import Contestant, Task
 from benchsuite.context import Context
 from benchsuite.plan import PlannedGroup
+from benchsuite.prepare import prepare
 from benchsuite.record import Block, CellRecord, Outcome, Status, Turn
 from benchsuite.reference import Outputs, reference_outputs
 from benchsuite.stats import Floats, block_medians, least_blocks
@@ -90,9 +92,22 @@ class GroupRunner:
         try:
             with context.accounts.spend("preparing"):
                 context.progress.step(f"{self._group.model.name}: preparing {adapter.name}")
-                prepared = adapter.prepare(model_path, setting, context.cache)
+                prepared = prepare(
+                    adapter,
+                    self._group.model,
+                    model_path,
+                    setting,
+                    cache=context.cache,
+                    policy=context.policy,
+                    device=context.device,
+                    say=lambda text: context.progress.step(f"{self._group.model.name}: {text}"),
+                )
+                make(adapter.environment, context.progress.note)
                 remote = context.device.push(prepared.path, prepared.companions)
                 remote_inputs = context.device.push(inputs_path)
+        except WorkerFailed as failure:
+            self._close_cell(cell, failure.outcome)
+            return
         except (
             Exception
         ) as error:  # converters raise what they like; a journal's trouble comes up again below

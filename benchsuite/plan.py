@@ -4,7 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from adapters.catalogue import installed_version
-from adapters.protocol import Adapter, Setting
+from adapters.environments import why_unmakeable
+from adapters.protocol import MAIN_ENVIRONMENT, Adapter, Setting
 from benchsuite.record import CellKey, CellRecord, GroupKey, Outcome, Status
 from models.model import Model
 
@@ -39,7 +40,17 @@ def _group(model: Model, adapters: Sequence[Adapter], key: GroupKey) -> PlannedG
 
 def _cell(model: Model, adapter: Adapter, key: GroupKey, setting: Setting) -> CellRecord:
     cell = CellRecord(key=CellKey(key, adapter.name), model_digest=model.digest, notes=adapter.notes)
-    reason = adapter.refuse(setting)
-    if reason is None and installed_version(adapter) is None:
-        reason = f"{adapter.distribution} is not installed: `pip install {adapter.distribution}`"
+    reason = adapter.refuse(setting) or why_not_here(adapter)
     return replace(cell, outcome=Outcome(Status.REFUSED, reason)) if reason else cell
+
+
+def why_not_here(adapter: Adapter) -> str | None:
+    """Why a framework cannot run on this machine, with the line that installs it; None when it can, or when
+    bench makes its environment on first use.
+    """
+    if adapter.environment != MAIN_ENVIRONMENT:
+        return why_unmakeable(adapter.environment)
+    if installed_version(adapter) is not None:
+        return None
+    extra = f"`pip install '.[{adapter.extra}]'` or " if adapter.extra else ""
+    return f"{adapter.distribution} is not installed: {extra}`bench frameworks install {adapter.name}`"

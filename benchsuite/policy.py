@@ -20,6 +20,8 @@ class Policy:
         restarts: how often a worker that died in the middle is started anew before its cell is given up.
         pin_threads: 1 gives each thread of a worker a core of its own, the same for every framework; 0 leaves
             them to the scheduler, which may put two on one core for minutes.
+        convert_timeout_seconds: longest wait for a conversion or compilation.
+        convert_memory_share: part of the memory available at its start that a conversion may use.
         load_timeout_seconds: longest wait for a network to load.
         run_timeout_seconds: longest wait for a single inference (a block may take longer: its own time × 10).
     """
@@ -34,5 +36,7 @@ class Policy:
     interval_width: float = 0.015
     restarts: int = 1
     pin_threads: int = 1
+    convert_timeout_seconds: float = 1800.0
+    convert_memory_share: float = 0.9
     load_timeout_seconds: float = 600.0
     run_timeout_seconds: float = 120.0

@@ -13,6 +13,7 @@ from adapters.protocol import Setting
 from benchsuite.client import WorkerClient, WorkerFailed
 from benchsuite.device.local import LocalDevice
 from benchsuite.policy import Policy
+from benchsuite.prepare import prepare
 from models.cache import is_complete, publish
 from models.errors import ModelError
 from models.model import Model
@@ -42,7 +43,7 @@ def reference_outputs(
 def _compute(model: Model, model_path: Path, inputs_path: Path, folder: Path, policy: Policy) -> None:
     """Run the reference once, with all processors, and leave its outputs in the folder."""
     setting = Setting(threads=os.cpu_count() or 1, precision="fp32")
-    prepared = adapter(REFERENCE).prepare(model_path, setting, folder)
+    prepared = prepare(adapter(REFERENCE), model, model_path, setting, cache=folder, policy=policy)
     load = {
         "do": "load",
         "framework": REFERENCE,

@@ -40,7 +40,7 @@ def read_user_model(path: Path, dims: Mapping[str, int]) -> Model:
     spans = external_spans(proto, where)
     check_external(spans, path.parent, where)
     _check_model(path)
-    values = _true_inputs(proto.graph)
+    values = true_inputs(proto.graph)
     bound = _bind(values, dims, where)
     return Model(
         name=re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-.") or "network",
@@ -87,7 +87,7 @@ def external_files(path: Path) -> tuple[str, ...]:
 
 def bind_dims(proto: "ModelProto", dims: Mapping[str, int]) -> None:
     """Put sizes in the place of symbolic dimensions, in `proto` itself."""
-    for value in _true_inputs(proto.graph):
+    for value in true_inputs(proto.graph):
         for axis, dim in enumerate(_shape(value).dim):
             size = dims.get(_dim_name(value.name, axis, dim))
             if size and _is_free(dim):
@@ -142,7 +142,7 @@ def _check_model(path: Path) -> None:
         raise ModelError(f"not valid ONNX: {reason}", where=str(path), hint=hint) from error
 
 
-def _true_inputs(graph: "GraphProto") -> list["ValueInfoProto"]:
+def true_inputs(graph: "GraphProto") -> list["ValueInfoProto"]:
     """Inputs that the caller feeds: up to IR version 3 the weights are listed as inputs too."""
     weights = {tensor.name for tensor in graph.initializer}
     return [value for value in graph.input if value.name not in weights]

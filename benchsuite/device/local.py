@@ -6,7 +6,6 @@ import queue
 import shutil
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 from collections.abc import Sequence
@@ -14,6 +13,9 @@ from pathlib import Path
 from typing import IO
 
 import adapters
+import models
+from adapters.environments import interpreter
+from adapters.protocol import MAIN_ENVIRONMENT
 from benchsuite.device.host import host_cores, host_facts, host_telemetry, kernel_memory_kills
 from benchsuite.device.protocol import Ending, Facts, Process, Silence, Telemetry
 from benchsuite.device.scratch import make_scratch
@@ -52,11 +54,12 @@ class LocalDevice:
         """
         return host_cores()
 
-    def spawn(self, module: str) -> Process:
-        """Start `python -m module` with this interpreter, in a session of its own: Ctrl-C reaches the
-        harness only.
+    def spawn(self, module: str, environment: str) -> Process:
+        """Start `python -m module` with the environment's interpreter, in a session of its own: Ctrl-C
+        reaches the harness only.
         """
-        return LocalProcess([sys.executable, "-m", module], folder=self._scratch)
+        code = _code_folder(self._scratch, environment)
+        return LocalProcess([str(interpreter(environment)), "-m", module], self._scratch, code)
 
     def telemetry(self) -> Telemetry:
         """Clock, temperature, load and memory from /proc and /sys."""
@@ -70,7 +73,7 @@ class LocalDevice:
 class LocalProcess:
     """A child process whose output lines are collected by a thread, so that every wait has a limit."""
 
-    def __init__(self, command: list[str], folder: Path) -> None:
+    def __init__(self, command: list[str], folder: Path, code: Path | None = None) -> None:
         self._memory_kills_before = kernel_memory_kills()
         self._log: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed in `end`)
         self._child = subprocess.Popen(
@@ -79,7 +82,7 @@ class LocalProcess:
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=folder,
-            env=_environment(),
+            env=_environment(code or _own_code()),
             start_new_session=True,
         )
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
@@ -137,10 +140,30 @@ class LocalProcess:
         return self._log.read().decode("utf-8", errors="replace").strip()
 
 
-def _environment() -> dict[str, str]:
+def _code_folder(scratch: Path, environment: str) -> Path:
+    """A folder from which a worker imports the very packages that this process runs, installed or not.
+
+    For another environment it holds nothing else: beside an installed bench lie this environment's packages,
+    and they would hide the other's.
+    """
+    if environment == MAIN_ENVIRONMENT:
+        return _own_code()
+    code = scratch / "code"
+    code.mkdir(exist_ok=True)
+    for package in (adapters, models):
+        link = code / package.__name__
+        if not link.exists():
+            link.symlink_to(package.__path__[0], target_is_directory=True)
+    return code
+
+
+def _own_code() -> Path:
+    return Path(adapters.__path__[0]).parent
+
+
+def _environment(code: Path) -> dict[str, str]:
     """The user's environment without what would change a framework's threads behind the setting's back."""
     dropped = {"OMP_NUM_THREADS", "OMP_WAIT_POLICY", "KMP_AFFINITY", "MKL_NUM_THREADS", "TVM_NUM_THREADS"}
     kept = {name: value for name, value in os.environ.items() if name not in dropped}
-    # The worker must import the very packages that this process runs, installed or not.
-    paths = [str(Path(adapters.__path__[0]).parent), os.environ.get("PYTHONPATH", "")]
+    paths = [str(code), os.environ.get("PYTHONPATH", "")]
     return {**kept, "PYTHONUNBUFFERED": "1", "PYTHONPATH": os.pathsep.join(filter(None, paths))}

@@ -81,8 +81,8 @@ class Device(Protocol):
     def cores(self) -> tuple[int, ...]:
         """Numbers of the cores that a worker may use, the fastest first; empty leaves it to the scheduler."""
 
-    def spawn(self, module: str) -> Process:
-        """Start `python -m module` there with lines on stdin and stdout."""
+    def spawn(self, module: str, environment: str) -> Process:
+        """Start `python -m module` there, in that environment, with lines on stdin and stdout."""
 
     def telemetry(self) -> Telemetry:
         """State at this moment; must cost little: it is asked before and after every block."""

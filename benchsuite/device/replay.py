@@ -118,7 +118,7 @@ class ReplayDevice:
         """Nothing is placed."""
         return ()
 
-    def spawn(self, module: str) -> Process:
+    def spawn(self, module: str, environment: str) -> Process:
         """A worker that answers the requests of `adapters.worker` from the recording."""
         return ReplayProcess(self)
 

@@ -3,15 +3,13 @@
 import subprocess
 import sys
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
 from adapters.catalogue import ADAPTERS, REFERENCE, adapter, installed_version
 from adapters.ort import ORT
-from adapters.protocol import Prepared, Setting
+from adapters.protocol import Setting
 from models.errors import BenchError
-from models.tiny import write_convolutions
 
 FRAMEWORKS = {
     "onnxruntime",
@@ -38,20 +36,39 @@ def test_a_row_leads_to_its_adapter(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_every_framework_says_which_precision_it_refuses(name: str, tmp_path: Path) -> None:
+def test_every_framework_says_which_precision_it_refuses(name: str) -> None:
     row = adapter(name)
     assert row.refuse(Setting(1, "fp32")) is None
     assert "fp4" in (row.refuse(Setting(1, "fp4")) or "")
 
 
 @pytest.mark.parametrize("name", ADAPTERS)
-def test_preparing_is_pure(name: str, tmp_path: Path) -> None:
-    """The same for the same network: what the journal keeps as options is what the worker is given."""
-    path = tmp_path / "net.onnx"
-    write_convolutions(path, channels=2, pixels=2, layers=1)
-    first, second = (adapter(name).prepare(path, Setting(1, "fp32"), tmp_path) for _ in range(2))
-    assert isinstance(first, Prepared)
-    assert first == second
+def test_a_conversion_is_told_apart_by_what_decides_it(name: str) -> None:
+    row = adapter(name)
+    conversion = row.conversion(Setting(1, "fp32"))
+    if conversion is None:
+        return
+    assert conversion == row.conversion(Setting(1, "fp32"))
+    assert conversion.per_threads == (conversion != row.conversion(Setting(2, "fp32")))
+    assert conversion.distributions
+    assert all(path.is_file() for path in conversion.files)
+
+
+@pytest.mark.parametrize("name", ADAPTERS)
+def test_a_variant_is_another_name_and_other_options(name: str) -> None:
+    row = adapter(name)
+    for variant, changes in row.variants.items():
+        found = adapter(f"{name}:{variant}")
+        assert found.name == f"{name}:{variant}"
+        assert found.options == {**row.options, **changes}
+        assert found.options != row.options, f"{variant} changes nothing"
+        assert "a variant with" in found.notes[-1]
+
+
+def test_an_unknown_variant_suggests_the_nearest() -> None:
+    with pytest.raises(BenchError, match="ort has no variant 'no-arenas'") as caught:
+        adapter("ort:no-arenas")
+    assert "no-arena" in caught.value.hint
 
 
 def test_names_are_found_in_any_case() -> None:

@@ -21,7 +21,7 @@ def network(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(adapter: OrtAdapter, network: Path, threads: int = 1) -> Session:
     setting = Setting(threads, "fp32")
-    return adapter.load(adapter.prepare(network, setting, network.parent), setting)
+    return adapter.load(Prepared(network), setting)
 
 
 def run(session: Session, values: np.ndarray) -> np.ndarray:
@@ -59,7 +59,7 @@ def test_the_inputs_are_copied(network: Path) -> None:
 @pytest.mark.parametrize(("adapter", "level"), [(ORT, "enable_all"), (ORT_NOOPT, "disable_all")])
 def test_it_tells_how_it_runs(adapter: OrtAdapter, level: str, network: Path) -> None:
     facts = load(adapter, network, threads=2).describe()
-    assert (facts["optimisation"], facts["threads"]) == (level, "2")
+    assert (facts["graph_optimization_level"], facts["threads"]) == (level, "2")
     assert facts["version"][0].isdigit()
 
 

@@ -42,7 +42,7 @@ class WatchedReplay(ReplayDevice):
     def clock(self) -> float:
         return self.now
 
-    def spawn(self, module: str) -> Process:
+    def spawn(self, module: str, environment: str) -> Process:
         process = WatchedProcess(self)
         self.alive.add(id(process))
         self.most_alive = max(self.most_alive, len(self.alive))

@@ -77,7 +77,7 @@ class Device:
     def __init__(self, process: Process) -> None:
         self.process = process
 
-    def spawn(self, module: str) -> Process:
+    def spawn(self, module: str, environment: str) -> Process:
         assert module == "adapters.worker"
         return self.process
 

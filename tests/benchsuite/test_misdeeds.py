@@ -43,6 +43,17 @@ EXPECTED: dict[str, tuple[Status, str]] = {
     "slightly-off": (Status.WRONG, "output 'y': relative L2 error 0.01 > 0.001"),
     "objects": (Status.FAILED, "ValueError: Object arrays cannot be saved"),
     "text": (Status.WRONG, "output 'y' has dtype <U"),
+    "converter-segfault": (Status.CRASHED, "the worker ended with SIGSEGV during `convert`"),
+    "converter-hang": (Status.TIMEOUT, "no answer to `convert` within"),
+    "converter-greedy": (Status.OOM, "MemoryError: Unable to allocate"),
+    "converter-raises": (Status.FAILED, "RuntimeError: no kernel for operator 'Conv'"),
+    "converter-refuses": (Status.REFUSED, "operator Frobnicate (node 'head/warp') is not supported"),
+    "converter-leaves-nothing": (Status.FAILED, "RuntimeError: the converter left no file 'net.converted'"),
+    "refuses": (Status.REFUSED, "operator Frobnicate (node 'head/warp') is not supported"),
+    "half-precision": (
+        Status.REFUSED,
+        "computes in fp16 here, not in fp32: measure it with --precision fp16",
+    ),
 }
 LOGS = {
     "bad-alloc": "std::bad_alloc",
@@ -55,6 +66,8 @@ POLICY = Policy(
     least_blocks=3,
     most_blocks=3,
     run_timeout_seconds=4.0,
+    convert_timeout_seconds=4.0,
+    convert_memory_share=0.2,
     restarts=0,
 )
 
@@ -66,9 +79,9 @@ class FaultyDevice(LocalDevice):
         super().__init__()
         self.pids: list[int] = []
 
-    def spawn(self, module: str) -> Process:
+    def spawn(self, module: str, environment: str) -> Process:
         assert module == "adapters.worker"
-        process = super().spawn("misdeeds")
+        process = super().spawn("misdeeds", environment)
         self.pids.append(process._child.pid)
         return process
 
@@ -153,7 +166,7 @@ def test_the_others_are_measured_as_if_nothing_had_happened(
 def test_no_process_remains(measured: tuple[GroupRecord, list[int]]) -> None:
     """Neither a worker nor a child that a framework left in its group."""
     _, pids = measured
-    assert len(pids) == len(EXPECTED)
+    assert len(pids) == len(EXPECTED)  # one each: a converter that failed leaves nothing to load
     assert in_groups(pids) == []
 
 

@@ -50,7 +50,7 @@ def test_a_framework_that_is_not_installed_is_refused(network: Model) -> None:
     (group,) = plan([network], [ORT, missing], "local", (1,), "fp32")
     assert [cell.outcome for cell in group.cells] == [
         None,
-        Outcome(Status.REFUSED, "no-such-distribution is not installed: `pip install no-such-distribution`"),
+        Outcome(Status.REFUSED, "no-such-distribution is not installed: `bench frameworks install missing`"),
     ]
 
 

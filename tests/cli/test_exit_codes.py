@@ -77,7 +77,7 @@ def test_3_nothing_was_measured(
     done = bench("run", "--models", str(tiny), "--device", record())
     assert done.code == 3
     assert set(statuses(place / "journal.db").values()) == {Status.REFUSED}
-    assert "not installed: `pip install onnxruntime`" in done.out
+    assert "not installed: `bench frameworks install ort`" in done.out
     for form in ("rich", "md", "csv", "json"):
         assert bench("report", "--format", form).code == 3
 

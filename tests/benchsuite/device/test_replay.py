@@ -35,7 +35,7 @@ DAMAGED = {
 
 def talk(device: ReplayDevice, *requests: dict[str, object]) -> list[dict[str, object]]:
     """The replies of one worker."""
-    process = device.spawn("adapters.worker")
+    process = device.spawn("adapters.worker", "main")
     replies = []
     for request in requests:
         process.send(json.dumps(request))
@@ -108,7 +108,7 @@ def test_two_faults_at_one_place_follow_each_other() -> None:
     faults = (Fault("slow", "error", at=0, times=1), Fault("slow", "garbage", at=0, times=2))
     device = ReplayDevice("replay:x", Recording({}, [1.0], faults=faults))
     for expected in ('{"ok": false', "Segmentation fault", '{"ok": true'):
-        process = device.spawn("adapters.worker")
+        process = device.spawn("adapters.worker", "main")
         for request in (LOAD, {"do": "run", "iterations": 1}):
             process.send(json.dumps(request))
         process.receive(1.0)
@@ -117,11 +117,13 @@ def test_two_faults_at_one_place_follow_each_other() -> None:
 
 def test_a_hang_costs_no_time_and_a_crash_ends_the_output() -> None:
     device = ReplayDevice("x", Recording({}, [1.0], faults=(Fault("*", "hang"), Fault("*", "crash", "load"))))
-    process = device.spawn("adapters.worker")
+    process = device.spawn("adapters.worker", "main")
     process.send(json.dumps(LOAD))
     assert process.receive(1e9) is None
     assert process.end().exit_code == -11
-    other = ReplayDevice("x", Recording({}, [1.0], faults=(Fault("*", "hang"),))).spawn("adapters.worker")
+    other = ReplayDevice("x", Recording({}, [1.0], faults=(Fault("*", "hang"),))).spawn(
+        "adapters.worker", "main"
+    )
     for request in (LOAD, {"do": "run", "iterations": 1}):
         other.send(json.dumps(request))
     assert other.receive(1e9) is not None

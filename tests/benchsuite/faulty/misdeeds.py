@@ -13,7 +13,7 @@ import numpy as np
 
 from adapters import catalogue, worker
 from adapters.ort import OrtAdapter
-from adapters.protocol import Inputs, Prepared, Session, Setting
+from adapters.protocol import Conversion, Converted, Inputs, Prepared, Session, Setting, Unsupported
 
 MEMORY_LIMIT_BYTES = 3 * 2**30
 GREED_BYTES = 8 * 2**30
@@ -112,10 +112,15 @@ def as_text(outputs: Outputs) -> Outputs:
     return {name: value.astype(str) for name, value in outputs.items()}
 
 
+def refuse() -> None:
+    raise Unsupported("operator Frobnicate (node 'head/warp') is not supported")
+
+
 @dataclass(frozen=True, slots=True)
 class Misdeed:
-    """What a framework does when it loads, when it runs, and to its outputs."""
+    """What a framework does when it converts (None: it reads ONNX), loads and runs, and to its outputs."""
 
+    convert: Callable[[], None] | None = None
     load: Callable[[], None] = nothing
     run: Callable[[], None] = nothing
     outputs: Callable[[Outputs], Outputs] = dict
@@ -141,6 +146,14 @@ MISDEEDS = {
     "slightly-off": Misdeed(outputs=slightly_off),
     "objects": Misdeed(outputs=as_objects),
     "text": Misdeed(outputs=as_text),
+    "converter-segfault": Misdeed(convert=segfault),
+    "converter-hang": Misdeed(convert=hang),
+    "converter-greedy": Misdeed(convert=be_greedy),
+    "converter-raises": Misdeed(convert=complain),
+    "converter-refuses": Misdeed(convert=refuse),
+    "converter-leaves-nothing": Misdeed(convert=nothing),
+    "refuses": Misdeed(load=refuse),
+    "half-precision": Misdeed(),
 }
 
 
@@ -161,22 +174,33 @@ class FaultySession:
         return self._misdeed.outputs(self._session.outputs())
 
     def describe(self) -> Mapping[str, str]:
-        return self._session.describe()
+        halved = {"precision": "fp16"} if self._misdeed is MISDEEDS["half-precision"] else {}
+        return {**self._session.describe(), **halved}
 
 
 class FaultyAdapter(OrtAdapter):
     """ONNX Runtime with a misdeed, by name."""
+
+    def conversion(self, setting: Setting) -> Conversion | None:
+        return Conversion("a faulty converter", ("onnx",)) if MISDEEDS[self.name].convert else None
+
+    def convert(self, source: Path, folder: Path, setting: Setting) -> Converted:
+        misdeed = MISDEEDS[self.name].convert
+        assert misdeed is not None
+        misdeed()
+        return Converted("net.converted")
 
     def load(self, prepared: Prepared, setting: Setting) -> Session:
         misdeed = MISDEEDS[self.name]
         misdeed.load()
         return FaultySession(super().load(prepared, setting), misdeed)
 
-    def prepare(self, model_path: Path, setting: Setting, cache: Path) -> Prepared:
-        return Prepared(path=model_path, options={"misdeed": self.name})
 
-
-ADAPTERS = {name: FaultyAdapter(name=name, title=name, optimisation="disable_all") for name in MISDEEDS}
+OPTIONS = {"graph_optimization_level": "disable_all"}
+ADAPTERS = {
+    name: FaultyAdapter(name=name, title=name, distribution="onnxruntime", options=OPTIONS)
+    for name in MISDEEDS
+}
 
 
 def main() -> None:
