@@ -14,7 +14,7 @@ from benchsuite.journal import Journal, JournalError
 from benchsuite.record import Block, RunStatus, Status
 from models.tiny import write_convolutions
 
-BLOCKS = 200  # seconds of measuring: a kill at any moment must not come after the end
+BLOCKS = 120  # seconds of measuring: a kill at any moment must not come after the end
 KILLS = 8
 LONGEST_WAIT_SECONDS = 30.0
 LIMITS = {
