@@ -6,7 +6,7 @@ import json
 import tempfile
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from adapters.framework import Framework
+from adapters.onnx_nodes import covering, read_original
 from adapters.protocol import (
     Conversion,
     Converted,
@@ -69,22 +70,48 @@ class OrtAdapter(Framework):
         for key, value in chosen.items():
             if "." in key:  # a session configuration entry
                 options.add_session_config_entry(key, value)
-        folder = tempfile.TemporaryDirectory(prefix="ort-profile-") if setting.profile else None
-        if folder is not None:
-            options.enable_profiling = True
-            options.profile_file_prefix = str(Path(folder.name) / "profile")
+        profiling = _Profiling(options, prepared.path) if setting.profile else None
         session = ort.InferenceSession(str(prepared.path), options, providers=["CPUExecutionProvider"])
         facts = {"version": ort.__version__, "build": ort.get_build_info(), "precision": "fp32", **chosen}
-        return OrtSession(session, {**facts, "threads": str(setting.threads)}, folder)
+        return OrtSession(session, {**facts, "threads": str(setting.threads)}, profiling)
+
+
+class _Profiling:
+    """What ONNX Runtime writes while it profiles: events, and the optimised graph that names the tensors."""
+
+    def __init__(self, options: Any, network: Path) -> None:
+        self._network = network
+        self._folder = tempfile.TemporaryDirectory(prefix="ort-profile-")  # removed with the session
+        folder = Path(self._folder.name)
+        options.enable_profiling = True
+        options.profile_file_prefix = str(folder / "profile")
+        self._optimised = folder / "optimised.onnx"
+        options.optimized_model_filepath = str(self._optimised)
+        weights = "session.optimized_model_external_initializers_file_name"  # for networks beyond 2 GB
+        options.add_session_config_entry(weights, "optimised.bin")
+
+    def read(self, events_path: str, inferences: int) -> Profile:
+        """The profile of the last `inferences` runs."""
+        events = json.loads(Path(events_path).read_text(encoding="utf-8"))
+        profile = read_profile(events, inferences)
+        written = _tensors_by_node(self._optimised)
+        tensors = [written.get(entry.name, ()) for entry in profile.entries]
+        return replace(profile, entries=covering(profile.entries, tensors, read_original(self._network)))
+
+
+def _tensors_by_node(path: Path) -> Mapping[str, Sequence[str]]:
+    from models.onnx_file import load_graph
+
+    return {node.name: tuple(filter(None, node.output)) for node in load_graph(path).graph.node}
 
 
 class OrtSession:
     """One `InferenceSession` with input buffers of its own that are filled before every run."""
 
-    def __init__(self, session: Any, facts: Mapping[str, str], profile_folder: Any) -> None:
+    def __init__(self, session: Any, facts: Mapping[str, str], profiling: _Profiling | None) -> None:
         self._session = session
         self._facts = {**facts, "providers": ", ".join(session.get_providers())}
-        self._profile_folder = profile_folder  # removed with the session
+        self._profiling = profiling
         self._names = [value.name for value in session.get_outputs()]
         self._buffers: dict[str, np.ndarray[Any, Any]] = {}
         self._last: list[Any] = []
@@ -113,18 +140,18 @@ class OrtSession:
 
     def profile(self, inputs: Inputs, inferences: int) -> Profile:
         """Run, then end the session's profile and read it; works once a session."""
+        if self._profiling is None:
+            raise RuntimeError("this session was not loaded for profiling")
         for _ in range(inferences):
             self.feed(inputs)
             self.run()
-        events = json.loads(Path(self._session.end_profiling()).read_text(encoding="utf-8"))
-        return read_profile(events, inferences)
+        return self._profiling.read(self._session.end_profiling(), inferences)
 
 
 def read_profile(events: Sequence[Mapping[str, Any]], inferences: int) -> Profile:
     """ONNX Runtime's own profile of at least `inferences` runs; the last ones count, medians over them.
 
-    The events of one node come in the order of the runs. A fused node keeps no list of what it replaced; its
-    name is that of one original node, with a suffix, where ONNX Runtime gives it one.
+    The events of one node come in the order of the runs.
     """
     spans: dict[str, list[int]] = defaultdict(list)
     operators: dict[str, str] = {}
@@ -140,7 +167,6 @@ def read_profile(events: Sequence[Mapping[str, Any]], inferences: int) -> Profil
             name=node,
             operator=operators[node],
             duration_ns=int(median(times[-inferences:])),
-            nodes=(node,),
             layout=_layout(operators[node]),
         )
         for node, times in spans.items()

@@ -154,6 +154,10 @@ class Adapter(Protocol):
         """Other values of `options` that were tried, by the name after the colon in `mnn:winograd-off`."""
 
     @property
+    def precisions(self) -> tuple[str, ...]:
+        """Precision classes that it can be asked for."""
+
+    @property
     def tuned(self) -> bool:
         """Whether something was searched or tuned for the network at hand."""
 

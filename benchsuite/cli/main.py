@@ -17,7 +17,8 @@ COMMANDS = {
     "report": "Draw the tables of a run from the journal.",
     "runs": "List the runs in the journal.",
     "models": "List, show, check and export the networks.",
-    "frameworks": "List the frameworks and what is installed.",
+    "profile": "Print where a framework spends its time on a network.",
+    "frameworks": "List the frameworks, what is installed, their variants; install one.",
     "devices": "List the devices that can be measured on.",
     "doctor": "Measure how far this machine's numbers can be trusted (A/A test).",
 }
