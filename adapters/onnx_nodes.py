@@ -47,15 +47,20 @@ def read_original(path: Path) -> OriginalGraph:
 
 
 def covering(
-    entries: Sequence[ProfileEntry], written: Sequence[Sequence[str]], original: OriginalGraph
+    entries: Sequence[ProfileEntry],
+    written: Sequence[Sequence[str]],
+    original: OriginalGraph,
+    absorbed: Sequence[int] = (),
 ) -> tuple[ProfileEntry, ...]:
     """The entries with the original nodes that they cover; `written` are the tensors that each writes.
 
-    A node belongs to the entry that writes its tensor, else to the one named after it, else to every entry
-    that needs it. Implicit layout transformations compute nothing of the network: they cover no node, though
-    what they write may have the name of an original tensor.
+    A node belongs to the entry that writes its tensor, else to the one named after it, else to the entry
+    before it that `absorbed` so many followers (an addition, an activation), else to every entry that needs
+    it. Implicit layout transformations compute nothing of the network: they cover no node, though what they
+    write may have the name of an original tensor.
     """
     owner = _owners(entries, written, original)
+    _absorb(owner, absorbed, original)
     place = original.place
     own: list[list[str]] = [[] for _ in entries]
     for node, index in owner.items():
@@ -70,6 +75,19 @@ def covering(
         nodes = {*own[index], *_needed(starts, boundary - set(tensors), owner, index, original)}
         found.append(replace(entry, nodes=tuple(sorted(nodes, key=place.__getitem__))))
     return tuple(found)
+
+
+def _absorb(owner: dict[str, int], absorbed: Sequence[int], original: OriginalGraph) -> None:
+    """Give nodes that nobody owns to an entry that wrote what they read and took followers in."""
+    left = dict(enumerate(absorbed))
+    for node, reads in original.reads.items():  # in topological order: followers of followers too
+        if node in owner:
+            continue
+        before = (owner.get(original.writer.get(tensor, "")) for tensor in reads)
+        taker = next((index for index in before if index is not None and left.get(index)), None)
+        if taker is not None:
+            owner[node] = taker
+            left[taker] -= 1
 
 
 def _owners(

@@ -34,6 +34,7 @@ LAYOUT_OPERATORS = frozenset(
 )
 OWN_LAYOUT_OPERATORS = frozenset({"ReorderInput", "ReorderOutput", "MemcpyToHost", "MemcpyFromHost"})
 """What ONNX Runtime puts in around its blocked (NCHWc) convolutions."""
+CONVOLUTION_WITH_SUM_INPUTS = 4  # the fourth is what is added to its result
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,7 +82,8 @@ class _Profiling:
 
     def __init__(self, options: Any, network: Path) -> None:
         self._network = network
-        self._folder = tempfile.TemporaryDirectory(prefix="ort-profile-")  # removed with the session
+        # In the worker's own folder, which goes with the run even when the worker is killed.
+        self._folder = tempfile.TemporaryDirectory(prefix="ort-profile-", dir=Path.cwd())
         folder = Path(self._folder.name)
         options.enable_profiling = True
         options.profile_file_prefix = str(folder / "profile")
@@ -94,15 +96,24 @@ class _Profiling:
         """The profile of the last `inferences` runs."""
         events = json.loads(Path(events_path).read_text(encoding="utf-8"))
         profile = read_profile(events, inferences)
-        written = _tensors_by_node(self._optimised)
+        written, followers = _optimised_nodes(self._optimised)
         tensors = [written.get(entry.name, ()) for entry in profile.entries]
-        return replace(profile, entries=covering(profile.entries, tensors, read_original(self._network)))
+        absorbed = [followers.get(entry.name, 0) for entry in profile.entries]
+        original = read_original(self._network)
+        return replace(profile, entries=covering(profile.entries, tensors, original, absorbed))
 
 
-def _tensors_by_node(path: Path) -> Mapping[str, Sequence[str]]:
+def _optimised_nodes(path: Path) -> tuple[Mapping[str, Sequence[str]], Mapping[str, int]]:
+    """For every node of the optimised graph what it writes, and how many followers a convolution took in."""
     from models.onnx_file import load_graph
 
-    return {node.name: tuple(filter(None, node.output)) for node in load_graph(path).graph.node}
+    nodes = load_graph(path).graph.node
+    followers = {
+        node.name: sum(attribute.name == "activation" for attribute in node.attribute)
+        + (node.op_type == "Conv" and len(node.input) == CONVOLUTION_WITH_SUM_INPUTS)
+        for node in nodes
+    }
+    return {node.name: tuple(filter(None, node.output)) for node in nodes}, followers
 
 
 class OrtSession:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from adapters.environments import make
-from adapters.protocol import Adapter
+from adapters.protocol import Adapter, Prepared
 from benchsuite.client import WorkerFailed
 from benchsuite.contestant import Contestant, Task
 from benchsuite.context import Context
@@ -79,45 +79,57 @@ class GroupRunner:
             return path, inputs_file(model, context.seed, context.cache)
 
     def _enter(self) -> None:
-        """Prepare and load every framework that has no status yet."""
-        for adapter in self._group.adapters:
-            cell = self._cells[adapter.name]
-            if cell.outcome is None:
-                self._enter_one(adapter, cell)
+        """Prepare, then load, every framework that has no status yet.
 
-    def _enter_one(self, adapter: Adapter, cell: CellRecord) -> None:
+        All conversions come before the first load: they need the memory, and nothing is measured meanwhile.
+        """
+        open_cells = [(one, self._cells[one.name]) for one in self._group.adapters]
+        waiting = [(one, cell) for one, cell in open_cells if cell.outcome is None]
+        tasks = [(one, cell, self._task(one, cell)) for one, cell in waiting]
+        for adapter, cell, task in tasks:
+            if task is not None:
+                self._load(Contestant(self._context, adapter, cell, task))
+
+    def _task(self, adapter: Adapter, cell: CellRecord) -> Task | None:
+        """Convert the network and bring it to the device; None, with the cell closed, when that fails."""
         context, setting = self._context, self._group.setting
         start = context.clock()
-        model_path, inputs_path = self._paths
         try:
             with context.accounts.spend("preparing"):
-                context.progress.step(f"{self._group.model.name}: preparing {adapter.name}")
-                prepared = prepare(
-                    adapter,
-                    self._group.model,
-                    model_path,
-                    setting,
-                    cache=context.cache,
-                    policy=context.policy,
-                    device=context.device,
-                    say=lambda text: context.progress.step(f"{self._group.model.name}: {text}"),
-                )
-                make(adapter.environment, context.progress.note)
+                self._step(f"preparing {adapter.name}")
+                prepared = self._prepare(adapter)
                 remote = context.device.push(prepared.path, prepared.companions)
-                remote_inputs = context.device.push(inputs_path)
+                remote_inputs = context.device.push(self._paths[1])
         except WorkerFailed as failure:
             self._close_cell(cell, failure.outcome)
-            return
-        except (
-            Exception
-        ) as error:  # converters raise what they like; a journal's trouble comes up again below
+        except Exception as error:  # adapters raise what they like; a journal's trouble comes up again below
             self._close_cell(cell, failed(error))
-            return
-        task = Task(prepared, remote, remote_inputs, setting, context.clock() - start)
-        contestant = Contestant(context, adapter, cell, task)
+        else:
+            return Task(prepared, remote, remote_inputs, setting, context.clock() - start)
+        return None
+
+    def _prepare(self, adapter: Adapter) -> Prepared:
+        context = self._context
+        prepared = prepare(
+            adapter,
+            self._group.model,
+            self._paths[0],
+            self._group.setting,
+            cache=context.cache,
+            policy=context.policy,
+            device=context.device,
+            say=self._step,
+        )
+        make(adapter.environment, context.progress.note)
+        return prepared
+
+    def _step(self, text: str) -> None:
+        self._context.progress.step(f"{self._group.model.name}: {text}")
+
+    def _load(self, contestant: Contestant) -> None:
         self._contestants.append(contestant)
         self._make_room()
-        context.progress.step(f"{self._group.model.name}: loading and warming up {adapter.name}")
+        self._step(f"loading and warming up {contestant.name}")
         self._guarded(contestant, contestant.start)
         if self._in_turns:
             contestant.stop()
@@ -125,7 +137,8 @@ class GroupRunner:
     def _make_room(self) -> None:
         """When another worker would not fit beside those that are loaded, load them in turns from now on."""
         available = self._context.device.telemetry().memory_available_bytes
-        needed = int(self._group.model.weight_byte_count * WEIGHT_COPIES) + WORKER_BASE_BYTES
+        guessed = int(self._group.model.weight_byte_count * WEIGHT_COPIES) + WORKER_BASE_BYTES
+        needed = max(guessed, *(one.memory_loaded_bytes for one in self._contestants))
         if available is None or needed <= available or not any(one.loaded for one in self._contestants):
             return
         self._in_turns = True

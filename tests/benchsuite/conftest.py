@@ -1,7 +1,9 @@
 """Whole runs on a replayed device, in no time, with a tiny network."""
 
 import json
-from collections.abc import Callable, Sequence
+import os
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import numpy as np
 import pytest
 
 from adapters.catalogue import adapter
+from benchsuite.device.local import LocalDevice
 from benchsuite.device.protocol import Device, Process
 from benchsuite.device.replay import Fault, Recording, ReplayDevice, ReplayProcess
 from benchsuite.journal import Journal
@@ -73,6 +76,40 @@ class WatchedProcess(ReplayProcess):
     def end(self, *, grace_seconds: float = 0.0):
         self._watch.alive.discard(id(self))
         return super().end(grace_seconds=grace_seconds)
+
+
+FAULTY = Path(__file__).parent / "faulty"
+
+
+class FaultyDevice(LocalDevice):
+    """This machine, with workers that know the faulty frameworks; remembers their process ids."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.pids: list[int] = []
+
+    def spawn(self, module: str, environment: str) -> Process:
+        assert module == "adapters.worker"
+        process = super().spawn("misdeeds", environment)
+        self.pids.append(process._child.pid)
+        return process
+
+
+@pytest.fixture(scope="session")
+def faulty_device() -> type[FaultyDevice]:
+    return FaultyDevice
+
+
+@pytest.fixture(scope="module")
+def misdeeds() -> Iterator[object]:
+    """The module of faulty frameworks, importable here and in the workers."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(FAULTY)
+        patch.setenv("PYTHONPATH", str(FAULTY), prepend=os.pathsep)
+        import misdeeds
+
+        yield misdeeds
+        sys.modules.pop("misdeeds")
 
 
 @pytest.fixture(scope="session")

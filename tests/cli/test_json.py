@@ -95,7 +95,8 @@ def journal(bench: Callable, record: Callable, tiny: Path) -> None:
 COMMANDS = {
     "bench.models/1": ("models list", "models show swin,TINY"),
     "bench.activations/1": ("models check TINY",),
-    "bench.frameworks/1": ("frameworks",),
+    "bench.frameworks/1": ("frameworks", "frameworks show ort"),
+    "bench.profile/1": ("profile TINY --framework ort --inferences 2",),
     "bench.devices/1": ("devices",),
     "bench.runs/1": ("runs",),
     "bench.report/1": ("report 1", "report 2", "report 3"),

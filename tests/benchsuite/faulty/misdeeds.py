@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from shutil import copy
 from typing import Any
 
 import numpy as np
@@ -116,6 +117,10 @@ def refuse() -> None:
     raise Unsupported("operator Frobnicate (node 'head/warp') is not supported")
 
 
+def succeed() -> None:
+    print("converted", file=sys.stderr, flush=True)
+
+
 @dataclass(frozen=True, slots=True)
 class Misdeed:
     """What a framework does when it converts (None: it reads ONNX), loads and runs, and to its outputs."""
@@ -152,6 +157,7 @@ MISDEEDS = {
     "converter-raises": Misdeed(convert=complain),
     "converter-refuses": Misdeed(convert=refuse),
     "converter-leaves-nothing": Misdeed(convert=nothing),
+    "converter-good": Misdeed(convert=succeed),
     "refuses": Misdeed(load=refuse),
     "half-precision": Misdeed(),
 }
@@ -188,7 +194,9 @@ class FaultyAdapter(OrtAdapter):
         misdeed = MISDEEDS[self.name].convert
         assert misdeed is not None
         misdeed()
-        return Converted("net.converted")
+        if misdeed is succeed:
+            copy(source, folder / "net.converted")
+        return Converted("net.converted", {"converted_for": setting.precision})
 
     def load(self, prepared: Prepared, setting: Setting) -> Session:
         misdeed = MISDEEDS[self.name]
