@@ -5,11 +5,13 @@ two workers of the same framework were seen 1.9 times apart, each for hundreds o
 of a group gets the same cores, one thread each.
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 from pathlib import Path
 
 TASKS = Path("/proc/self/task")
+WORKING_SHARE = 0.1
 
 
 def threads_now() -> frozenset[int]:
@@ -24,21 +26,47 @@ def confine(cores: Sequence[int]) -> None:
 
 
 def spread(cores: Sequence[int], before: frozenset[int]) -> str:
-    """Give the calling thread and the framework's own threads one core each; returns what was done, in words.
+    """Give the calling thread and the framework's working threads one core each; returns what was done, in
+    words.
 
     `before` are the threads that existed before the framework was loaded. A framework computes with the
-    calling thread and one fewer of its own, or with as many of its own as there are cores; any other number
-    of threads is left to the scheduler, inside the cores.
+    calling thread and one fewer of its own, or with as many of its own as there are cores. Where it made more
+    threads than that, those count that have worked; if even these are too many or too few, all is left to the
+    scheduler, inside the cores.
     """
     own = sorted(threads_now() - before)
     if not cores:
         return f"scheduler's choice; {len(own)} threads of the framework"
-    if len(own) not in (len(cores) - 1, len(cores)):
-        return f"within cores {_listed(cores)}; {len(own)} threads of the framework"
+    working = own if len(own) in (len(cores) - 1, len(cores)) else _working(own)
+    threads = f"{len(own)} threads of the framework"
+    if len(working) not in (len(cores) - 1, len(cores)):
+        return f"within cores {_listed(cores)}; {threads}"
     os.sched_setaffinity(0, cores[:1])
-    for thread, core in zip(own, cores[len(cores) - len(own) :], strict=True):
+    for thread, core in zip(working, cores[len(cores) - len(working) :], strict=True):
+        _place(thread, core)
+    idle = "" if working == own else f", {len(working)} of them work"
+    return f"one thread a core: {_listed(cores)}; {threads}{idle}"
+
+
+def _working(threads: Sequence[int]) -> list[int]:
+    """The threads that have run for at least a tenth as long as the one that ran longest."""
+    ran_ns = {thread: _ran_ns(thread) for thread in threads}
+    least = WORKING_SHARE * max(ran_ns.values(), default=0)
+    return [thread for thread, ran in ran_ns.items() if ran and ran >= least]
+
+
+def _ran_ns(thread: int) -> int:
+    """Time that a thread has spent on a processor; 0 for one that is gone, or where the kernel keeps none."""
+    try:
+        return int((TASKS / str(thread) / "schedstat").read_text(encoding="ascii").split()[0])
+    except (OSError, ValueError, IndexError):
+        return 0
+
+
+def _place(thread: int, core: int) -> None:
+    """Give a thread its core; one that ended meanwhile needs none."""
+    with contextlib.suppress(ProcessLookupError):
         os.sched_setaffinity(thread, (core,))
-    return f"one thread a core: {_listed(cores)}; {len(own)} threads of the framework"
 
 
 def _listed(cores: Sequence[int]) -> str:

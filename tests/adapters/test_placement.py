@@ -8,15 +8,23 @@ from collections.abc import Sequence
 import pytest
 
 SCRIPT = """
-import os, sys, threading
+import os, sys, threading, time
 from adapters.placement import confine, spread, threads_now
 cores, count = eval(sys.argv[1]), int(sys.argv[2])
 before = threads_now()
 confine(cores)
 done = threading.Event()
-threads = [threading.Thread(target=done.wait) for _ in range(count)]
+def work():
+    end = time.monotonic() + 0.05
+    while time.monotonic() < end:
+        sum(range(1000))
+    done.wait()
+working = int(sys.argv[3])
+threads = [threading.Thread(target=work if index < working else done.wait) for index in range(count)]
 for thread in threads:
     thread.start()
+if working:
+    time.sleep(0.2)
 print(spread(cores, before))
 print([sorted(os.sched_getaffinity(task)) for task in (0, *sorted(thread.native_id for thread in threads))])
 done.set()
@@ -26,9 +34,9 @@ CORES = sorted(os.sched_getaffinity(0), reverse=True)[:2]
 needs_two_cores = pytest.mark.skipif(len(CORES) < 2, reason="two cores are needed to tell placements apart")
 
 
-def placed(cores: Sequence[int], threads: int) -> tuple[str, list[list[int]]]:
+def placed(cores: Sequence[int], threads: int, working: int = 0) -> tuple[str, list[list[int]]]:
     """What `spread` says, and the cores of the main thread and of each other one, in a process of its own."""
-    command = [sys.executable, "-c", SCRIPT, repr(list(cores)), str(threads)]
+    command = [sys.executable, "-c", SCRIPT, repr(list(cores)), str(threads), str(working)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     words, masks = done.stdout.splitlines()
     return words, eval(masks)
@@ -51,6 +59,20 @@ def test_any_other_number_stays_within_the_cores() -> None:
     words, masks = placed(CORES[:1], 3)
     assert masks == [CORES[:1]] * 4
     assert words == f"within cores {CORES[0]}; 3 threads of the framework"
+
+
+@needs_two_cores
+def test_of_many_threads_those_that_work_get_a_core_each() -> None:
+    words, masks = placed(CORES, 4, working=2)
+    assert words == f"one thread a core: {CORES[0]}, {CORES[1]}; 4 threads of the framework, 2 of them work"
+    assert masks == [[CORES[0]], [CORES[0]], [CORES[1]], sorted(CORES), sorted(CORES)]
+
+
+@needs_two_cores
+def test_too_many_that_work_are_left_to_the_scheduler() -> None:
+    words, masks = placed(CORES, 4, working=4)
+    assert words == f"within cores {CORES[0]}, {CORES[1]}; 4 threads of the framework"
+    assert masks == [sorted(CORES)] * 5
 
 
 def test_no_cores_leave_it_to_the_scheduler() -> None:
