@@ -89,6 +89,11 @@ class LocalProcess:
         threading.Thread(target=self._collect, daemon=True).start()
         self._ending: Ending | None = None
 
+    @property
+    def pid(self) -> int:
+        """The process's number, for those who look at it from outside."""
+        return self._child.pid
+
     def send(self, line: str) -> None:
         """Write one line; a broken pipe is left for `receive` to report as the end of output."""
         assert self._child.stdin is not None
