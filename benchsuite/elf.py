@@ -14,7 +14,7 @@ CLASS_64, LITTLE_ENDIAN = 2, 1
 
 @dataclass(frozen=True, slots=True)
 class ExecutableParts:
-    """Offset and size (bytes in the file) of every loaded executable segment; `machine` as `uname -m` says."""
+    """Offset and size (bytes in the file) of every executable segment; `machine` as `uname -m` says."""
 
     machine: str
     parts: tuple[tuple[int, int], ...]
@@ -40,7 +40,7 @@ def executable_parts(path: Path) -> ExecutableParts | None:
     parts = tuple(
         (offset, min(size, length - offset))
         for kind, flags, offset, _, _, size, _, _ in segments
-        if kind == LOADED and flags & EXECUTABLE and 0 < size and offset < length
+        if kind == LOADED and flags & EXECUTABLE and size > 0 and offset < length
     )
     return ExecutableParts(MACHINES.get(machine, f"machine {machine}"), parts)
 

@@ -1,4 +1,4 @@
-"""Is every framework at its best here? Loads a probe network in each one's real worker and looks, from outside.
+"""Is every framework at its best here? Loads a probe network in each one's real worker and looks at it.
 
 What is found are facts (`Inspection`): instruction sets in the binaries and at the places where busy threads
 were, threads that really ran, what an idle worker uses, the precision of the results. `findings` draws the
@@ -6,23 +6,24 @@ conclusions that a reader of a comparison must know.
 """
 
 import json
-import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
+import adapters
 from adapters.catalogue import adapter, installed_version
-from adapters.protocol import Adapter, Prepared, Setting
-from benchsuite.client import WorkerClient, WorkerFailed
-from benchsuite.contestant import worker_cores
+from adapters.protocol import Adapter, Setting
 from benchsuite.device.local import LocalDevice, LocalProcess
 from benchsuite.isa import ENCODINGS, CodeScan, scan_code, scan_file
+from benchsuite.loaded import Loaded, loaded
+from benchsuite.plan import why_not_here
 from benchsuite.policy import Policy
 from benchsuite.precision import Precision, classify, precision_network
-from benchsuite.prepare import prepare
 from benchsuite.threads import (
     CodeSamples,
     ThreadUse,
@@ -33,12 +34,11 @@ from benchsuite.threads import (
     watch_idle,
 )
 from models.errors import BenchError
-from models.materialize import materialize
 
 Found = TypeVar("Found")
 
 LOOK_SECONDS = 1.0
-WARM_UP_RUNS = 5
+SWEEPS = Path(adapters.__path__[0]) / "sweeps"
 MOST_RUNS = 5000
 NOT_THE_FRAMEWORKS = ("numpy", "numpy.libs", "lib-dynload", "scipy", "ml_dtypes")
 """Folders of packages that come into a worker with every framework."""
@@ -98,19 +98,19 @@ def inspect(
     *,
     cache: Path,
     policy: Policy,
-    sweeps: Path,
+    sweeps: Path = SWEEPS,
     say: Say = lambda text: None,
 ) -> Inspection:
     """Inspect one framework on this machine; whatever it fails with is a fact of its looks."""
     row = adapter(name)
-    version = installed_version(row)
-    if version is None:
-        return Inspection(row, None, ())
+    reason = why_not_here(row)
+    if reason is not None:
+        return Inspection(row, None, tuple(Look(threads, refused=reason) for threads in thread_counts))
     looks = []
     for threads in thread_counts:
         say(f"{name} at {threads} threads")
-        looks.append(_look_or_reason(row, threads, cache, policy, say))
-    return Inspection(row, version, tuple(looks), sweep_rows(sweeps, name))
+        looks.append(_look_or_reason(row, Setting(threads, "fp32"), cache, policy, say))
+    return Inspection(row, installed_version(row), tuple(looks), sweep_rows(sweeps, name))
 
 
 def sweep_rows(folder: Path, name: str) -> tuple[Mapping[str, Any], ...]:
@@ -143,131 +143,55 @@ def _is_frameworks(path: Path) -> bool:
     return not (interpreter or system or set(path.parts) & set(NOT_THE_FRAMEWORKS))
 
 
-def _look_or_reason(row: Adapter, threads: int, cache: Path, policy: Policy, say: Say) -> Look:
-    setting = Setting(threads, "fp32")
-    reason = row.refuse(setting)
-    if reason is not None:
-        return Look(threads, refused=reason)
-    device = LocalDevice()
-    try:
-        return _look(device, row, setting, cache, policy, say)
-    except WorkerFailed as failure:
-        return Look(threads, refused=f"{failure.outcome.status}: {failure.outcome.reason}")
-    except BenchError as error:
-        return Look(threads, refused=str(error))
-    finally:
-        device.close()
-
-
-def _look(
-    device: LocalDevice, row: Adapter, setting: Setting, cache: Path, policy: Policy, say: Say
-) -> Look:
+def _look_or_reason(row: Adapter, setting: Setting, cache: Path, policy: Policy, say: Say) -> Look:
     model, inputs = precision_network(cache / "probe")
-    path = materialize(model, cache)
-    prepared = prepare(row, model, path, setting, cache=cache, policy=policy, device=device, say=say)
-    with _Worker(device, row, prepared, setting, inputs, policy) as worker:
-        worker.run(WARM_UP_RUNS)
-        runs = worker.runs_for(LOOK_SECONDS)
-        use = worker.during(runs, lambda is_over: watch(worker.pid, is_over))
-        idle = watch_idle(worker.pid)
-        encodings = ENCODINGS.get(worker.machine, ())
-        samples = worker.during(runs, lambda is_over: sample_code(worker.pid, is_over, encodings))
-        return Look(
-            threads=setting.threads,
-            facts=worker.facts,
-            converter=prepared.converter,
-            placement=worker.placement,
-            median_ns=worker.median_ns,
-            use=use,
-            idle=idle,
-            samples=samples,
-            binaries=_binaries(worker.pid, worker.machine),
-            precision=classify(worker.outputs()),
-        )
-
-
-class _Worker:
-    """A worker with the probe loaded, and the thread that asks it to run while this one looks at it."""
-
-    def __init__(
-        self,
-        device: LocalDevice,
-        row: Adapter,
-        prepared: Prepared,
-        setting: Setting,
-        inputs: Path,
-        policy: Policy,
-    ) -> None:
-        self._device, self._policy = device, policy
-        self._client = WorkerClient(device, row.environment)
-        self.machine = str(device.facts()["architecture"])
-        self.median_ns, self.placement = 0, ""
-        self._load = {
-            "do": "load",
-            "framework": row.name,
-            "path": str(prepared.path),
-            "options": dict(prepared.options),
-            "inputs": str(inputs),
-            "cores": worker_cores(device, setting.threads, policy),
-            **asdict(setting),
-        }
-        self.facts: Mapping[str, str] = {}
-
-    def __enter__(self) -> "_Worker":
+    with closing(LocalDevice()) as device:
         try:
-            reply = self._client.ask(self._load, timeout_seconds=self._policy.load_timeout_seconds)
-        except BaseException:
-            self._client.kill()
-            raise
-        self.facts = reply["facts"]
-        return self
+            with loaded(
+                device, row, model, setting, policy=policy, cache=cache, inputs=inputs, say=say
+            ) as held:
+                return _look(held, device, setting)
+        except BenchError as error:
+            return Look(setting.threads, refused=error.what)
 
-    def __exit__(self, *_: object) -> None:
-        self._client.kill()
 
-    @property
-    def pid(self) -> int:
-        """The process's number."""
-        process = self._client.process
-        assert isinstance(process, LocalProcess)
-        return process.pid
+def _look(held: Loaded, device: LocalDevice, setting: Setting) -> Look:
+    process = held.worker.process
+    assert isinstance(process, LocalProcess)
+    machine = str(device.facts()["architecture"])
+    encodings = ENCODINGS.get(machine, ())
+    runs = max(1, min(MOST_RUNS, round(LOOK_SECONDS * 1e9 / max(1, min(held.warm_up_ns)))))
+    reply, use = _during(held, runs, lambda is_over: watch(process.pid, is_over))
+    idle = watch_idle(process.pid)
+    outputs = _outputs(held, device.scratch("probe-outputs.npz"))
+    _, samples = _during(held, runs, lambda is_over: sample_code(process.pid, is_over, encodings))
+    return Look(
+        threads=setting.threads,
+        facts=held.facts,
+        converter=held.converter,
+        placement=reply["placement"],
+        median_ns=int(np.median(reply["run_ns"])),
+        use=use,
+        idle=idle,
+        samples=samples,
+        binaries=_binaries(process.pid, machine),
+        precision=classify(outputs),
+    )
 
-    def run(self, runs: int) -> None:
-        """Run, and note the median latency and the threads' placement."""
-        limit = self._policy.run_timeout_seconds
-        reply = self._client.ask({"do": "run", "iterations": runs, "rewarm": 0}, timeout_seconds=limit)
-        self.median_ns, self.placement = int(np.median(reply["run_ns"])), reply["placement"]
 
-    def runs_for(self, seconds: float) -> int:
-        """Inferences that take about so long."""
-        return max(1, min(MOST_RUNS, round(seconds * 1e9 / max(1, self.median_ns))))
+def _during(
+    held: Loaded, runs: int, look: Callable[[Callable[[], bool]], Found]
+) -> tuple[dict[str, Any], Found]:
+    """The worker's reply to `runs` inferences, and what `look` saw meanwhile; `look` is given a function that
+    says when they are over. Another thread waits for the reply: ptrace wants its calls from one thread.
+    """
+    with ThreadPoolExecutor(1) as pool:
+        reply = pool.submit(held.ask, do="run", iterations=runs, rewarm=0)
+        found = look(reply.done)
+        return reply.result(), found
 
-    def during(self, runs: int, look: Callable[[Callable[[], bool]], Found]) -> Found:
-        """What `look` sees while the worker runs; it is given a function that says when that is over."""
-        failure: list[BaseException] = []
-        over = threading.Event()
 
-        def ask() -> None:
-            try:
-                self.run(runs)
-            except BaseException as error:
-                failure.append(error)
-            finally:
-                over.set()
-
-        asking = threading.Thread(target=ask)
-        asking.start()
-        try:
-            found = look(over.is_set)
-        finally:
-            asking.join()
-        if failure:
-            raise failure[0]
-        return found
-
-    def outputs(self) -> dict[str, Any]:
-        """The probe's outputs."""
-        path = self._device.scratch("probe-outputs.npz")
-        self._client.ask({"do": "outputs", "path": path}, timeout_seconds=self._policy.run_timeout_seconds)
-        with np.load(path, allow_pickle=False) as archive:
-            return {name: archive[name] for name in archive.files}
+def _outputs(held: Loaded, path: str) -> dict[str, Any]:
+    held.ask(do="outputs", path=path)
+    with np.load(path, allow_pickle=False) as archive:
+        return {name: archive[name] for name in archive.files}

@@ -64,7 +64,7 @@ def _evex(isa: str, width: int, second: int, opcodes: tuple[int, ...], opcode_ma
 
 
 def _tile(prefix: int, opcode: int) -> Encoding:
-    """AMX products: VEX.128 of map 0F38, W0, three of eight tiles (the top bit of vvvv is 1), register form."""
+    """AMX products: VEX.128 of map 0F38, W0, tiles only (the top bit of vvvv is 1), register form."""
     return Encoding("AMX", b"\xff\x1f\xc7\xff\xc0", bytes([0xC4, 0x02, 0x40 | prefix, opcode, 0xC0]))
 
 

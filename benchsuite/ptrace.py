@@ -146,4 +146,3 @@ class Tracer:
         if self._memory is not None:
             os.close(self._memory)
             self._memory = None
-

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from benchsuite.isa import Bytes, Encoding, nearest
-from benchsuite.ptrace import TraceRefused, Tracer
+from benchsuite.ptrace import Tracer, TraceRefused
 
 POLL_SECONDS = 0.005
 NANO = 1_000_000_000
@@ -24,7 +24,11 @@ WINDOW_BYTES = 256
 IDLE_SECONDS = 1.0
 SPINNING_SHARE = 0.02
 RUNNING_STATE = "R"
-STATE_FIELD, TIME_FIELDS, CORE_FIELD = 0, slice(11, 13), 36  # of /proc/PID/task/TID/stat, after the name in parentheses
+STATE_FIELD, TIME_FIELDS, CORE_FIELD = (
+    0,
+    slice(11, 13),
+    36,
+)  # of /proc/PID/task/TID/stat, after the name in parentheses
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.progress import Progress
 
 from adapters.catalogue import adapter
+from benchsuite.cli.doctor_frameworks import show_frameworks
 from benchsuite.cli.options import cache_option, counts, format_option, print_json
 from benchsuite.cli.run import read_policy
 from benchsuite.device.catalogue import open_device
@@ -30,11 +31,16 @@ from reports.table import Table, TableCell, cells
 
 ENOUGH_COMPARISONS = 300
 WORST_RATE = 0.01
+SHORT_WARM_UP = "warm_up_seconds=0.1"
 BLOCK_SECONDS = "block_seconds=0.02"
 
 
 @click.command()
 @click.option("--framework", default="ort", show_default=True, help="The framework to compare with itself.")
+@click.option(
+    "--frameworks",
+    help="Look at these frameworks instead (all, or such as ort,mnn): code, threads, precision.",
+)
 @click.option("--models", help="One network.  [default: a small probe of a few milliseconds]")
 @click.option("--device", default="local", show_default=True, help="Where.")
 @click.option("--threads", default="1", show_default=True, help="Thread counts, such as 1,2.")
@@ -75,6 +81,7 @@ BLOCK_SECONDS = "block_seconds=0.02"
 @cache_option
 def command(
     framework: str,
+    frameworks: str | None,
     models: str | None,
     device: str,
     threads: str,
@@ -87,12 +94,15 @@ def command(
     cache: Path,
 ) -> None:
     """Measure one framework against itself: the rate of false differences, and the smallest true one it would
-    see.
+    see. Or look whether every framework is at its best: --frameworks all --threads 1,2.
 
     Exit code 1 when the rate of false positives is above 1 %.
     """
-    name = adapter(framework).name
     thread_counts = counts(threads, "--threads")
+    if frameworks is not None:
+        quick = read_policy((SHORT_WARM_UP, *settings))
+        sys.exit(show_frameworks(frameworks, thread_counts, quick, cache, form))
+    name = adapter(framework).name
     if record is not None and not record.parent.is_dir():
         raise BenchError(f"there is no folder {record.parent}", where="--record", hint="make it first")
     policy = read_policy((BLOCK_SECONDS, *settings))
