@@ -110,7 +110,7 @@ def code_made_at_run_time(process: int) -> tuple[Bytes, ...]:
 
 
 def thread_times_ns(process: int) -> dict[int, int]:
-    """CPU nanoseconds of every thread since it began; in steps of 10 ms where the kernel keeps no schedstat."""
+    """CPU nanoseconds of every thread since it began; steps of 10 ms where there is no schedstat."""
     times = {}
     for thread, folder in _threads(process):
         with suppress(OSError, IndexError, ValueError):
