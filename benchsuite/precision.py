@@ -51,7 +51,7 @@ class Precision:
 def ladder(*shape: int) -> Array:
     """1 + 2^-k, with every k from 1 to `LADDER` in turn along every axis; fp32."""
     step = np.indices(shape).sum(axis=0) % LADDER + 1
-    return (1.0 + np.exp2(-step)).astype(np.float32)
+    return np.asarray(1.0 + np.exp2(-step), np.float32)
 
 
 def probe_inputs() -> dict[str, Array]:

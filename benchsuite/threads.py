@@ -24,11 +24,8 @@ WINDOW_BYTES = 256
 IDLE_SECONDS = 1.0
 SPINNING_SHARE = 0.02
 RUNNING_STATE = "R"
-STATE_FIELD, TIME_FIELDS, CORE_FIELD = (
-    0,
-    slice(11, 13),
-    36,
-)  # of /proc/PID/task/TID/stat, after the name in parentheses
+STATE_FIELD, TIME_FIELDS, CORE_FIELD = 0, slice(11, 13), 36
+"""Of /proc/PID/task/TID/stat, after the name in parentheses."""
 
 
 @dataclass(frozen=True, slots=True)
