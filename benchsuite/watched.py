@@ -53,7 +53,7 @@ class Attempt:
 
 
 class WatchedDevice(LocalDevice):
-    """This machine; `attempts` is what its workers tried, `imports` names modules whose import is one.
+    """Our own machine; `attempts` is what workers tried, `imports` names modules whose import is one.
 
     Raises `BenchError` at the first worker where the kernel cannot watch.
     """
