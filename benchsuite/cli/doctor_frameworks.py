@@ -35,10 +35,9 @@ def show_frameworks(
     selection: str, thread_counts: Sequence[int], policy: Policy, cache: Path, form: str
 ) -> int:
     """Inspect and print; the exit code is 1 when nothing could be looked at."""
-    chosen = tuple(ADAPTERS) if selection.strip().lower() == ALL else names(selection)
     console = Console(stderr=True)
     with console.status("looking at the frameworks") as status:
-        found = [_inspect(name, thread_counts, policy, cache, status) for name in chosen]
+        found = [_inspect(name, thread_counts, policy, cache, status) for name in selected(selection)]
     flags = str(host_facts()["isa"])
     if form == "json":
         print_json(SCHEMA, facts=dict(host_facts()), frameworks=[_document(one, flags) for one in found])
@@ -47,6 +46,11 @@ def show_frameworks(
             if table.rows:
                 draw_rich(table, Console())
     return int(all(look.refused for one in found for look in one.looks))
+
+
+def selected(selection: str) -> tuple[str, ...]:
+    """Names of frameworks from what the user typed: `all`, or a comma list."""
+    return tuple(ADAPTERS) if selection.strip().lower() == ALL else names(selection)
 
 
 def _inspect(
@@ -179,7 +183,7 @@ def _look_document(one: Inspection, look: Look, flags: str) -> dict[str, object]
             "by_file": dict(look.samples.by_file),
             "refused": look.samples.refused,
         },
-        "precision": _finite(asdict(precision)) if precision else None,
+        **({"precision": _finite(asdict(precision))} if precision else {}),
         "findings": list(findings(one, look, flags)),
     }
 
