@@ -42,6 +42,11 @@ class WorkerClient:
     def __init__(self, device: Device, environment: str = MAIN_ENVIRONMENT) -> None:
         self._process: Process = device.spawn(WORKER_MODULE, environment)
 
+    @property
+    def process(self) -> Process:
+        """The worker's process, for those who look at it from outside."""
+        return self._process
+
     def ask(self, request: Mapping[str, Any], *, timeout_seconds: float) -> dict[str, Any]:
         """Send one request and return its reply; raises `WorkerFailed` with the status that it amounts to."""
         self._process.send(json.dumps(request))

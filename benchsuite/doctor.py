@@ -4,23 +4,20 @@ there?
 
 import random
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from adapters.catalogue import adapter
 from adapters.protocol import Setting
-from benchsuite.client import WorkerClient, WorkerFailed
-from benchsuite.contestant import worker_cores
 from benchsuite.device.protocol import Device
-from benchsuite.group import inputs_file
+from benchsuite.loaded import Loaded, loaded
 from benchsuite.policy import Policy
-from benchsuite.prepare import prepare
 from benchsuite.stats import Floats, Interval, rate_upper_bound, speedup
-from benchsuite.steady import NANO, is_warm, iterations_for_block, next_warm_up_runs, rewarm_for_block
-from models.errors import BenchError
-from models.materialize import materialize
+from benchsuite.steady import NANO, iterations_for_block, rewarm_for_block
 from models.model import Model
 
 EFFECT = 0.02
@@ -115,64 +112,22 @@ def run_trial(
     `idle_workers` more workers hold the network loaded without running, to show whether they disturb. Raises
     `BenchError` when the framework cannot run the network.
     """
-    workers: list[WorkerClient] = []
-    try:
-        for _ in range(2 + idle_workers):
-            workers.append(WorkerClient(device, adapter(framework).environment))
-            warm_up_ns = _load(
-                workers[-1], device, model, Setting(threads, "fp32"), framework, policy, cache, seed
-            )
-        return _blocks(workers[:2], warm_up_ns, policy, blocks, seed, report)
-    except WorkerFailed as failure:
-        raise BenchError(
-            f"{failure.outcome.status}: {failure.outcome.reason}",
-            where=f"{model.name}/{framework}",
-            hint="look at the framework with `bench run` first",
-        ) from failure
-    finally:
-        for worker in workers:
-            worker.kill()
+    setting = Setting(threads, "fp32")
+    load = partial(loaded, device, adapter(framework), model, setting, policy=policy, cache=cache, seed=seed)
+    with ExitStack() as workers:
+        held = [workers.enter_context(load()) for _ in range(2 + idle_workers)]
+        return measure_blocks(held[:2], policy, blocks, seed, report)
 
 
-def _load(
-    worker: WorkerClient,
-    device: Device,
-    model: Model,
-    setting: Setting,
-    framework: str,
-    policy: Policy,
-    cache: Path,
-    seed: int,
-) -> list[int]:
-    """Load and warm up one worker; returns its warm-up samples."""
-    path = materialize(model, cache)
-    prepared = prepare(adapter(framework), model, path, setting, cache=cache, policy=policy)
-    request = {
-        "do": "load",
-        "framework": framework,
-        "path": device.push(prepared.path, prepared.companions),
-        "options": dict(prepared.options),
-        "inputs": device.push(inputs_file(model, seed, cache)),
-        "threads": setting.threads,
-        "cores": worker_cores(device, setting.threads, policy),
-        "precision": setting.precision,
-    }
-    worker.ask(request, timeout_seconds=policy.load_timeout_seconds)
-    runs_ns: list[int] = []
-    while not is_warm(runs_ns, policy):
-        asked = {"do": "run", "iterations": next_warm_up_runs(runs_ns, policy)}
-        runs_ns += worker.ask(asked, timeout_seconds=policy.run_timeout_seconds)["run_ns"]
-    return runs_ns
-
-
-def _blocks(
-    workers: Sequence[WorkerClient],
-    warm_up_ns: Sequence[int],
+def measure_blocks(
+    pair: Sequence[Loaded],
     policy: Policy,
     blocks: int,
     seed: int,
-    report: Report,
+    report: Report = lambda done, total: None,
 ) -> Trial:
+    """Measure two loaded workers against each other in `blocks` blocks, in seeded random order."""
+    warm_up_ns = pair[-1].warm_up_ns
     iterations, rewarm = iterations_for_block(warm_up_ns, policy), rewarm_for_block(warm_up_ns, policy)
     medians = np.empty((2, blocks))
     series: list[int] = []
@@ -180,7 +135,7 @@ def _blocks(
     for number in range(blocks):
         for side in order.sample(range(2), 2):
             request = {"do": "run", "iterations": iterations, "rewarm": rewarm}
-            samples = workers[side].ask(request, timeout_seconds=policy.run_timeout_seconds)["run_ns"]
+            samples = pair[side].ask(**request)["run_ns"]
             medians[side, number] = np.median(samples)
             series += samples
         report(number + 1, blocks)

@@ -47,9 +47,11 @@ def loaded(
     policy: Policy,
     cache: Path,
     seed: int = 0,
+    inputs: Path | None = None,
     say: Say = lambda text: None,
 ) -> Iterator[Loaded]:
-    """Convert, load and warm up; the worker ends with the block.
+    """Convert, load and warm up; the worker ends with the block. `inputs` is an npz file to feed instead of
+    what `seed` draws.
 
     Raises `BenchError` with the status and reason when the framework cannot do it, here or inside the block.
     """
@@ -67,7 +69,7 @@ def loaded(
             "framework": adapter.name,
             "path": device.push(prepared.path, prepared.companions),
             "options": dict(prepared.options),
-            "inputs": device.push(inputs_file(model, seed, cache)),
+            "inputs": device.push(inputs or inputs_file(model, seed, cache)),
             "cores": worker_cores(device, setting.threads, policy),
             **asdict(setting),
         }

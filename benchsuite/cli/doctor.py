@@ -1,7 +1,7 @@
 """`bench doctor`: how far can this machine's numbers be trusted?"""
 
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 
@@ -11,30 +11,36 @@ from rich.console import Console
 from rich.progress import Progress
 
 from adapters.catalogue import adapter
+from benchsuite.cli.diagnosis import diagnosis_table, result_row
+from benchsuite.cli.doctor_frameworks import selected, show_frameworks
+from benchsuite.cli.doctor_neighbours import Asked, show_beside
 from benchsuite.cli.options import cache_option, counts, format_option, print_json
 from benchsuite.cli.run import read_policy
 from benchsuite.device.catalogue import open_device
 from benchsuite.device.host import host_telemetry
 from benchsuite.device.protocol import Device
 from benchsuite.device.replay import Recording, write_recording
-from benchsuite.doctor import EFFECT, POWER, Diagnosis, Trial, diagnose, run_trial
+from benchsuite.doctor import Diagnosis, Trial, diagnose, run_trial
 from benchsuite.policy import Policy
-from benchsuite.stats import LEVEL, least_blocks
+from benchsuite.stats import least_blocks
 from models.catalogue import resolve
 from models.errors import BenchError
 from models.model import Model
 from models.tiny import probe_network
 from reports.as_rich import draw_rich
-from reports.speedup import milliseconds
-from reports.table import Table, TableCell, cells
 
 ENOUGH_COMPARISONS = 300
 WORST_RATE = 0.01
+SHORT_WARM_UP = "warm_up_seconds=0.1"
 BLOCK_SECONDS = "block_seconds=0.02"
 
 
 @click.command()
 @click.option("--framework", default="ort", show_default=True, help="The framework to compare with itself.")
+@click.option(
+    "--frameworks",
+    help="Look at these frameworks instead (all, or such as ort,mnn): code, threads, precision.",
+)
 @click.option("--models", help="One network.  [default: a small probe of a few milliseconds]")
 @click.option("--device", default="local", show_default=True, help="Where.")
 @click.option("--threads", default="1", show_default=True, help="Thread counts, such as 1,2.")
@@ -60,6 +66,11 @@ BLOCK_SECONDS = "block_seconds=0.02"
     help="More loaded workers that only wait.",
 )
 @click.option(
+    "--idle",
+    metavar="FRAMEWORKS",
+    help="Compare alone and beside idle workers of these (all, or such as mnn,tvm), in turns.",
+)
+@click.option(
     "--set",
     "settings",
     multiple=True,
@@ -75,27 +86,36 @@ BLOCK_SECONDS = "block_seconds=0.02"
 @cache_option
 def command(
     framework: str,
+    frameworks: str | None,
     models: str | None,
     device: str,
     threads: str,
     comparisons: int,
     blocks: int,
     idle_workers: int,
+    idle: str | None,
     settings: tuple[str, ...],
     record: Path | None,
     form: str,
     cache: Path,
 ) -> None:
     """Measure one framework against itself: the rate of false differences, and the smallest true one it would
-    see.
+    see. Or look whether every framework is at its best: --frameworks all --threads 1,2.
 
     Exit code 1 when the rate of false positives is above 1 %.
     """
-    name = adapter(framework).name
     thread_counts = counts(threads, "--threads")
+    if frameworks is not None:
+        quick = read_policy((SHORT_WARM_UP, *settings))
+        sys.exit(show_frameworks(frameworks, thread_counts, quick, cache, form))
+    name = adapter(framework).name
     if record is not None and not record.parent.is_dir():
         raise BenchError(f"there is no folder {record.parent}", where="--record", hint="make it first")
     policy = read_policy((BLOCK_SECONDS, *settings))
+    if idle is not None:
+        model = _one_network(models) if models is not None else probe_network(cache / "probe")
+        asked = Asked(model, name, selected(idle), policy, cache, blocks, comparisons)
+        sys.exit(int(show_beside(asked, device, thread_counts, form) > WORST_RATE))
     place = open_device(device)
     try:
         model = _one_network(models) if models is not None else probe_network(cache / "probe")
@@ -157,56 +177,11 @@ def _record(path: Path, facts: Mapping[str, object], trial: Trial) -> None:
 def _print(
     form: str, model: Model, framework: str, diagnoses: dict[int, Diagnosis], trials: dict[int, Trial]
 ) -> None:
+    found = {count: (one, trials[count]) for count, one in diagnoses.items()}
     if form == "json":
-        rows = [
-            {"threads": count, "latency_ms": _latency_ms(trials[count]), **asdict(one), "rate": one.rate}
-            for count, one in diagnoses.items()
-        ]
+        rows = [{"threads": count, "idle": [], **result_row(*one)} for count, one in found.items()]
         print_json("bench.doctor/1", model=model.name, framework=framework, results=rows)
         return
     blocks = next(iter(diagnoses.values())).blocks
     title = f"A/A: {framework} against itself on {model.name}, {blocks} blocks a comparison"
-    columns = cells("threads", *map(str, diagnoses))
-    notes = tuple(note for _, note, _ in FACTS if note)
-    marks = {note: (number,) for number, note in enumerate(notes, 1)}
-    rows_drawn = tuple(
-        (
-            TableCell(name, notes=marks.get(note, ())),
-            *(TableCell(shown(one, trials[count])) for count, one in diagnoses.items()),
-        )
-        for name, note, shown in FACTS
-    )
-    draw_rich(Table(title, columns, rows_drawn, notes=notes), Console())
-
-
-def _latency_ms(trial: Trial) -> float:
-    return float(np.median(trial.first)) / 1e6
-
-
-FACTS: tuple[tuple[str, str, Callable[[Diagnosis, Trial], str]], ...] = (
-    ("latency", "", lambda one, trial: f"{milliseconds(_latency_ms(trial))} ms"),
-    ("comparisons", "", lambda one, trial: str(one.comparisons)),
-    (
-        "false differences",
-        f"comparisons that claim a difference of {EFFECT:.0%} or more, where there is none",
-        lambda one, trial: str(one.false_positives),
-    ),
-    ("rate of false differences", "", lambda one, trial: f"{one.rate:.2%}"),
-    (
-        "rate is below",
-        "upper 95% bound of the rate: more comparisons bring it down",
-        lambda one, trial: f"{one.rate_bound:.2%}",
-    ),
-    (
-        "intervals without 1.0",
-        f"{LEVEL:.0%} intervals that leave out 1.0, however little: about {1 - LEVEL:.0%} are expected",
-        lambda one, trial: f"{one.exclusions / one.comparisons:.1%}",
-    ),
-    (
-        "detectable difference",
-        f"the smallest true difference that {POWER:.0%} of such comparisons would have found",
-        lambda one, trial: f"{one.detectable:.2%}",
-    ),
-    ("spread of the ratio", "its standard deviation", lambda one, trial: f"{one.spread:.2%}"),
-)
-"""Rows of the table: name, footnote, text."""
+    draw_rich(diagnosis_table(title, "threads", {str(count): one for count, one in found.items()}), Console())

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import IO
 
@@ -22,6 +22,7 @@ from benchsuite.device.scratch import make_scratch
 
 LOG_TAIL_BYTES = 4000
 LONGEST_LINE_BYTES = 64 * 1024 * 1024
+NOTHING: Mapping[str, str] = {}
 
 
 class LocalDevice:
@@ -31,6 +32,11 @@ class LocalDevice:
 
     def __init__(self) -> None:
         self._scratch = make_scratch()
+
+    @property
+    def scratch_folder(self) -> Path:
+        """The folder that is removed at the end."""
+        return self._scratch
 
     def facts(self) -> Facts:
         """Processor, caches, memory, kernel, governor, virtualisation, Python."""
@@ -58,7 +64,7 @@ class LocalDevice:
         """Start `python -m module` with the environment's interpreter, in a session of its own: Ctrl-C
         reaches the harness only.
         """
-        code = _code_folder(self._scratch, environment)
+        code = code_folder(self._scratch, environment)
         return LocalProcess([str(interpreter(environment)), "-m", module], self._scratch, code)
 
     def telemetry(self) -> Telemetry:
@@ -73,7 +79,10 @@ class LocalDevice:
 class LocalProcess:
     """A child process whose output lines are collected by a thread, so that every wait has a limit."""
 
-    def __init__(self, command: list[str], folder: Path, code: Path | None = None) -> None:
+    def __init__(
+        self, command: list[str], folder: Path, code: Path | None = None, extra: Mapping[str, str] = NOTHING
+    ) -> None:
+        """Start the command in a folder; `extra` are more variables of its environment."""
         self._memory_kills_before = kernel_memory_kills()
         self._log: IO[bytes] = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115  (closed in `end`)
         self._child = subprocess.Popen(
@@ -82,12 +91,17 @@ class LocalProcess:
             stdout=subprocess.PIPE,
             stderr=self._log,
             cwd=folder,
-            env=_environment(code or _own_code()),
+            env={**_environment(code or _own_code()), **extra},
             start_new_session=True,
         )
         self._lines: queue.SimpleQueue[str | None] = queue.SimpleQueue()
         threading.Thread(target=self._collect, daemon=True).start()
         self._ending: Ending | None = None
+
+    @property
+    def pid(self) -> int:
+        """The process's number, for those who look at it from outside."""
+        return self._child.pid
 
     def send(self, line: str) -> None:
         """Write one line; a broken pipe is left for `receive` to report as the end of output."""
@@ -140,7 +154,7 @@ class LocalProcess:
         return self._log.read().decode("utf-8", errors="replace").strip()
 
 
-def _code_folder(scratch: Path, environment: str) -> Path:
+def code_folder(scratch: Path, environment: str) -> Path:
     """A folder from which a worker imports the very packages that this process runs, installed or not.
 
     For another environment it holds nothing else: beside an installed bench lie this environment's packages,

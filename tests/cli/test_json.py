@@ -100,7 +100,11 @@ COMMANDS = {
     "bench.devices/1": ("devices",),
     "bench.runs/1": ("runs",),
     "bench.report/1": ("report 1", "report 2", "report 3"),
-    "bench.doctor/1": ("doctor --device replay:device.json --comparisons 3 --threads 1,2",),
+    "bench.doctor/1": (
+        "doctor --device replay:device.json --comparisons 3 --threads 1,2",
+        "doctor --comparisons 1 --blocks 8 --set block_seconds=0.001 --idle ort-noopt,ort",
+    ),
+    "bench.doctor.frameworks/1": ("doctor --frameworks ort",),
 }
 
 
