@@ -15,6 +15,8 @@ from models.suggest import nearest
 ADAPTERS = {
     "ort": "adapters.ort:ORT",
     "ort-noopt": "adapters.ort:ORT_NOOPT",
+    "tflite": "adapters.tflite:TFLITE",
+    "tflite-runtime": "adapters.tflite:TFLITE_RUNTIME",
 }
 
 REFERENCE = "ort-noopt"
