@@ -17,6 +17,7 @@ ADAPTERS = {
     "ort-noopt": "adapters.ort:ORT_NOOPT",
     "tflite": "adapters.tflite:TFLITE",
     "tflite-runtime": "adapters.tflite:TFLITE_RUNTIME",
+    "openvino": "adapters.openvino:OPENVINO",
 }
 
 REFERENCE = "ort-noopt"
