@@ -1,6 +1,7 @@
 """`bench run`: the main job."""
 
 import math
+import os
 import shlex
 import sys
 from collections.abc import Sequence
@@ -42,6 +43,8 @@ from reports.as_rich import draw_rich
 from reports.cells import RunData, read_run
 from reports.speedup import choose_baseline, speedup_table, speedups
 
+DEFAULT_FRAMEWORKS = "tflite,mnn,tvm,ort"
+FRAMEWORKS_VARIABLE = "BENCH_FRAMEWORKS"
 FINE = {Status.OK, Status.REFUSED}
 
 
@@ -70,7 +73,9 @@ class Asked:
     "--models", help="all, a set (quick, smartmem18), names, or FILE.onnx; commas between.  [default: quick]"
 )
 @click.option(
-    "--frameworks", help=f"Of {', '.join(ADAPTERS)}; the last is the baseline.  [default: ort,ort-noopt]"
+    "--frameworks",
+    help=f"Of {', '.join(ADAPTERS)}, or a variant such as ort:no-arena; the last is the baseline."
+    f"  [default: {DEFAULT_FRAMEWORKS}, or {FRAMEWORKS_VARIABLE}]",
 )
 @click.option("--device", help="local, or replay:FILE.  [default: local]")
 @click.option("--threads", help="Thread counts, such as 1,2.  [default: 1]")
@@ -179,7 +184,7 @@ def read_options(request: Asked) -> RunOptions:
             hint=nearest(precision, TOLERANCES, otherwise=f"one of {', '.join(TOLERANCES)}"),
         )
     dims = dimensions(request.dim)
-    frameworks = names(_typed(request.frameworks, "ort,ort-noopt"))
+    frameworks = names(_typed(request.frameworks, os.environ.get(FRAMEWORKS_VARIABLE, DEFAULT_FRAMEWORKS)))
     if not frameworks:
         raise BenchError("no framework was named", where="--frameworks", hint=f"of {', '.join(ADAPTERS)}")
     networks = resolve(_typed(request.models, "quick"), dims)

@@ -32,7 +32,18 @@ def command(tmp_path: Path) -> list[str]:
     write_convolutions(network, channels=16, pixels=28, layers=2)
     limits = [part for name, value in LIMITS.items() for part in ("--set", f"{name}={value}")]
     places = ["--journal", str(tmp_path / "journal.db"), "--cache", str(tmp_path / "cache"), "--quiet"]
-    return [sys.executable, "-m", "benchsuite.cli.main", "run", "--models", str(network), *limits, *places]
+    return [
+        sys.executable,
+        "-m",
+        "benchsuite.cli.main",
+        "run",
+        "--models",
+        str(network),
+        "--frameworks",
+        "ort,ort-noopt",
+        *limits,
+        *places,
+    ]
 
 
 def blocks_in(journal_path: Path) -> tuple[Block, ...]:
