@@ -24,7 +24,7 @@ from adapters.protocol import (
 )
 
 HERE = Path(__file__).parent
-CONVERTER_FILES = (HERE / "tflite_convert.py", HERE / "tflite_flatbuffer.py")
+CONVERTER_FILES = tuple(HERE / f"tflite_{part}.py" for part in ("convert", "flatbuffer", "weights"))
 CONVERTER_OPTIONS = ("input_layout",)
 
 XNNPACK_FLAGS = {

@@ -15,6 +15,7 @@ from typing import Any
 from adapters.interface import Interface, Port, onnx_interface
 from adapters.protocol import Converted, Unsupported
 from adapters.tflite_flatbuffer import write_model
+from adapters.tflite_weights import load_mapped, reading_mapped
 
 MODEL_NAME = "model.tflite"
 OPERATORS_NAME = "operators.json"
@@ -44,16 +45,15 @@ def convert_onnx(source: Path, folder: Path, options: Mapping[str, str]) -> Conv
     Raises `Unsupported` for an operator, with its node's name, that the back end refuses, and for shapes that
     are known only when the network runs.
     """
-    import onnx
-
     interface = onnx_interface(source)
     for port in interface.inputs:
         if 0 in port.shape:
             raise Unsupported(f"input {port.name!r} has a dimension without a size: {list(port.shape)}")
-    network = onnx.load(source)
+    network, weights = load_mapped(source)
     node_operators = name_nodes(network.graph)
     kept = inputs_to_keep(network.graph, interface, options["input_layout"])
-    written, report = _export(network, kept, folder)
+    with reading_mapped(weights):
+        written, report = _export(network, kept, folder)
     inputs = tuple(map(_native_port, interface.inputs, [written] * len(interface.inputs)))
     outputs = tuple(map(_native_port, interface.outputs, [written] * len(interface.outputs)))
     Interface(inputs, outputs).write(folder)
