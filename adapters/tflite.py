@@ -24,7 +24,7 @@ from adapters.protocol import (
 )
 
 HERE = Path(__file__).parent
-CONVERTER_FILES = (HERE / "tflite_convert.py", HERE / "tflite_flatbuffer.py")
+CONVERTER_FILES = tuple(HERE / f"tflite_{part}.py" for part in ("convert", "flatbuffer", "layout", "weights"))
 CONVERTER_OPTIONS = ("input_layout",)
 
 XNNPACK_FLAGS = {
@@ -70,16 +70,21 @@ class LiteRtAdapter(TfliteAdapter):
         """Compile for the CPU with exactly `setting.threads` threads."""
         from importlib.metadata import version
 
-        from adapters.tflite_library import CompiledModel
+        from adapters.tflite_library import CompiledModel, LiteRtError
 
-        folder = None
-        if self.options["weight_cache"] == FILE_CACHE:
-            folder = tempfile.TemporaryDirectory(prefix="tflite-weights-")
-        options = cpu_options(self.options, setting.threads, folder.name if folder else "")
-        model = CompiledModel(prepared.path, options, profile=setting.profile)
+        with tempfile.TemporaryDirectory(prefix="tflite-weights-") as cache:  # stays mapped when removed
+            options = cpu_options(self.options, setting.threads, cache)
+            try:
+                model = CompiledModel(prepared.path, options, profile=setting.profile)
+            except LiteRtError as error:
+                if self.options["single_delegate_hint"] == "0":
+                    raise
+                raise Unsupported(
+                    f"XNNPACK does not run all of its operators, which is promised: {error}"
+                ) from error
         facts = {"version": version(self.distribution), "precision": "fp32", **self.options}
         facts |= {"threads": str(setting.threads), "api": "CompiledModel (C)"}
-        return LiteRtSession(model, prepared.path.parent, facts, folder)
+        return LiteRtSession(model, prepared.path.parent, facts)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -124,12 +129,11 @@ def cpu_options(options: Mapping[str, str], threads: int, cache_folder: str) -> 
 class LiteRtSession:
     """A compiled model with buffers in LiteRT's own memory."""
 
-    def __init__(self, model: Any, folder: Path, facts: Mapping[str, str], cache: Any) -> None:
+    def __init__(self, model: Any, folder: Path, facts: Mapping[str, str]) -> None:
         self._model = model
         self._folder = folder
         self._interface: Interface = read_interface(folder)
         self._facts = facts
-        self._cache = cache  # removed with the session
         self.run = model.run  # the timed call, without a frame of ours around it
 
     def feed(self, inputs: Inputs) -> None:
@@ -146,17 +150,22 @@ class LiteRtSession:
         return self._facts
 
     def profile(self, inputs: Inputs, inferences: int) -> Profile:
-        """Run with LiteRT's profiler; the session must have been loaded for it."""
+        """Run with LiteRT's profiler; raises `Unsupported` unless the session was loaded for it."""
         from adapters.tflite_convert import OPERATORS_NAME
         from adapters.tflite_profile import read_profile
 
+        if not self._model.is_profiled:
+            raise Unsupported("the session was not loaded for profiling: `Setting.profile` must be true")
+        self.feed(inputs)
+        self.run()  # the first run prepares more than later ones
         runs, wall_ns = [], []
         for _ in range(inferences):
             self.feed(inputs)
+            self._model.start_profiler()
             start = time.perf_counter_ns()
             self._model.run()
             wall_ns.append(time.perf_counter_ns() - start)
-            runs.append(self._model.take_events())
+            runs.append(self._model.stop_profiler())
         rows = json.loads((self._folder / OPERATORS_NAME).read_text(encoding="utf-8"))
         return read_profile(runs, wall_ns, rows)
 

@@ -15,13 +15,14 @@ from typing import Any
 from adapters.interface import Interface, Port, onnx_interface
 from adapters.protocol import Converted, Unsupported
 from adapters.tflite_flatbuffer import write_model
+from adapters.tflite_layout import find_layouts
+from adapters.tflite_weights import load_mapped, reading_mapped
 
 MODEL_NAME = "model.tflite"
 OPERATORS_NAME = "operators.json"
 OUTPUT_NAME = "onnx2tf"
 REFUSAL = re.compile(r"op=(?P<operator>\S*) node=(?P<node>.*?) reason_code=\S* message=(?P<reason>.*)", re.S)
 CHANNELS_LAST = {3: (0, 2, 1), 4: (0, 2, 3, 1), 5: (0, 2, 3, 4, 1)}
-CHANNELS_LAST_NAMES = ("NWC", "NHWC", "NDHWC")
 CONVOLUTIONAL = frozenset(
     {"Conv", "ConvTranspose", "MaxPool", "AveragePool", "GlobalAveragePool", "GlobalMaxPool", "LpPool"}
     | {"BatchNormalization", "InstanceNormalization", "GroupNormalization", "Resize", "LRN", "DepthToSpace"}
@@ -44,19 +45,18 @@ def convert_onnx(source: Path, folder: Path, options: Mapping[str, str]) -> Conv
     Raises `Unsupported` for an operator, with its node's name, that the back end refuses, and for shapes that
     are known only when the network runs.
     """
-    import onnx
-
     interface = onnx_interface(source)
     for port in interface.inputs:
         if 0 in port.shape:
             raise Unsupported(f"input {port.name!r} has a dimension without a size: {list(port.shape)}")
-    network = onnx.load(source)
+    network, weights = load_mapped(source)
     node_operators = name_nodes(network.graph)
     kept = inputs_to_keep(network.graph, interface, options["input_layout"])
-    written, report = _export(network, kept, folder)
-    inputs = tuple(map(_native_port, interface.inputs, [written] * len(interface.inputs)))
-    outputs = tuple(map(_native_port, interface.outputs, [written] * len(interface.outputs)))
-    Interface(inputs, outputs).write(folder)
+    with reading_mapped(weights):
+        written, report = _export(network, kept, folder)
+    inputs = [_native_ports(port, written) for port in interface.inputs]
+    outputs = [_native_ports(port, written) for port in interface.outputs]
+    find_layouts(inputs, outputs, source, folder / MODEL_NAME).write(folder)
     rows = operator_rows(written, report, node_operators)
     (folder / OPERATORS_NAME).write_text(json.dumps(rows) + "\n", encoding="utf-8")
     return Converted(MODEL_NAME)
@@ -137,21 +137,20 @@ def _refusal(text: str) -> str:
     return f"operator {found['operator']} (node {found['node']!r}): onnx2tf says {found['reason'].strip()}"
 
 
-def _native_port(port: Port, written: Any) -> Port:
-    """The same input or output as it is in the .tflite file."""
+def _native_ports(port: Port, written: Any) -> tuple[Port, ...]:
+    """What the input or output may be in the .tflite file, by its shape there: one, or two if C = H = W."""
     tensor = written.tensors.get(port.name)
     if tensor is None:
         raise Unsupported(f"onnx2tf dropped {port.name!r}: it is constant, or nothing uses it")
-    shape = tuple(tensor.shape)
-    dtype = str(tensor.dtype).lower()
-    kept, axes = port.shape or (1,), CHANNELS_LAST.get(len(port.shape), ())
-    moved = tuple(port.shape[axis] for axis in axes)
-    is_labelled = str(tensor.logical_layout) in CHANNELS_LAST_NAMES
-    if axes and shape == moved and (shape != kept or is_labelled):
-        return replace(port, native_dtype=dtype, axes=axes)
-    if shape != kept:
+    shape, kept = tuple(tensor.shape), port.shape or (1,)
+    axes = CHANNELS_LAST.get(len(port.shape), ())
+    as_it_is = replace(port, native_dtype=str(tensor.dtype).lower())
+    layouts = [as_it_is] if shape == kept else []
+    if axes and shape == tuple(port.shape[axis] for axis in axes) and max(shape[1:]) > 1:
+        layouts.append(replace(as_it_is, axes=axes))
+    if not layouts:
         raise Unsupported(f"onnx2tf made {list(shape)} of {port.name!r}, which is {list(port.shape)} in ONNX")
-    return replace(port, native_dtype=dtype)
+    return tuple(layouts)
 
 
 def operator_rows(

@@ -86,9 +86,8 @@ class Library:
         return getattr(self._library, f"LiteRt{name}")
 
 
-@ctypes.CFUNCTYPE(None, Pointer)
-def _keep(payload: Any) -> None:
-    """Python owns the option texts: nothing to free."""
+_KEEP = ctypes.CFUNCTYPE(None, Pointer)(lambda payload: None)
+"""What frees an option's text: nothing, Python owns it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,11 +122,12 @@ class CompiledModel:
             ctypes.c_size_t(len(self.outputs)),
             _handles(self.outputs),
         )
-        self._profiler = None
-        if profile:
-            self._profiler = library.make("CompiledModelGetProfiler", self._compiled)
-            library.call("ResetProfiler", self._profiler)
-            library.call("StartProfiler", self._profiler)
+        self._profiler = library.make("CompiledModelGetProfiler", self._compiled) if profile else None
+
+    @property
+    def is_profiled(self) -> bool:
+        """Whether the model was compiled for profiling."""
+        return self._profiler is not None
 
     def run(self) -> None:
         """One inference; complete when it returns."""
@@ -139,9 +139,8 @@ class CompiledModel:
         """Copy a contiguous array of the buffer's shape and dtype into the input `name`."""
         buffer = self.inputs[name]
         if value.shape != buffer.shape or value.dtype.name != buffer.dtype:
-            raise ValueError(
-                f"input {name!r} is {buffer.dtype} {list(buffer.shape)}, not {value.dtype} {list(value.shape)}"
-            )
+            is_given = f"{value.dtype} {list(value.shape)}"
+            raise ValueError(f"input {name!r} is {buffer.dtype} {list(buffer.shape)}, not {is_given}")
         address = self._lock(buffer, WRITE)
         ctypes.memmove(address, value.ctypes.data, value.nbytes)
         self._library.call("UnlockTensorBuffer", buffer.handle)
@@ -155,18 +154,22 @@ class CompiledModel:
         self._library.call("UnlockTensorBuffer", buffer.handle)
         return value
 
-    def take_events(self) -> tuple[Event, ...]:
-        """The profiler's events since the last call; the model must have been compiled for profiling."""
+    def start_profiler(self) -> None:
+        """Forget earlier events and record; the model must have been compiled for profiling."""
+        self._library.call("ResetProfiler", self._profiler)
+        self._library.call("StartProfiler", self._profiler)
+
+    def stop_profiler(self) -> tuple[Event, ...]:
+        """Stop recording; the events since `start_profiler`, in order of execution."""
         library, profiler, count = self._library, self._profiler, ctypes.c_int()
+        library.call("StopProfiler", profiler)
         library.call("GetNumProfilerEvents", profiler, ctypes.byref(count))
         events = (_Event * count.value)()
         library.call("GetProfilerEvents", profiler, count, events)
-        taken = tuple(
+        return tuple(
             Event((one.tag or b"").decode(), one.kind, one.start_us, one.elapsed_us, one.metadata[0])
             for one in events
         )
-        library.call("ResetProfiler", profiler)
-        return taken
 
     def _lock(self, buffer: TensorBuffer, mode: int) -> Any:
         address = Pointer()
@@ -182,7 +185,7 @@ class CompiledModel:
             text = "".join(f"{key} = {value}\n" for key, value in values.items()).encode()
             payload = ctypes.create_string_buffer(text)
             self._texts.append(payload)
-            group = library.make("CreateOpaqueOptions", identifier.encode(), payload, _keep)
+            group = library.make("CreateOpaqueOptions", identifier.encode(), payload, _KEEP)
             library.call("AddOpaqueOptions", options, group)
         return options
 

@@ -41,7 +41,7 @@ LAYOUT_NODES = frozenset(
 TYPES_OF_KERNEL: Mapping[str, frozenset[str]] = {
     "Convolution": frozenset({"CONV_2D", "DEPTHWISE_CONV_2D"}),
     "Deconvolution": frozenset({"TRANSPOSE_CONV"}),
-    "Fully Connected": frozenset({"FULLY_CONNECTED", "BATCH_MATMUL"}),
+    "Fully Connected": frozenset({"FULLY_CONNECTED", "BATCH_MATMUL", "CONV_2D"}),  # 1×1 convolutions
     "Dynamic Fully Connected": frozenset({"FULLY_CONNECTED", "BATCH_MATMUL"}),
     "Batch Matrix Multiply": frozenset({"BATCH_MATMUL"}),
     "Add": frozenset({"ADD"}),
@@ -74,7 +74,7 @@ TYPES_OF_KERNEL: Mapping[str, frozenset[str]] = {
     "ELU": frozenset({"ELU"}),
     "HardSwish": frozenset({"HARD_SWISH"}),
     "Leaky ReLU": frozenset({"LEAKY_RELU"}),
-    "Clamp": frozenset({"RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1"}),
+    "Clamp": frozenset({"RELU", "RELU6", "RELU_0_TO_1", "RELU_N1_TO_1", "ADD", "SUB", "MUL", "DIV"}),
     "Sigmoid": frozenset({"LOGISTIC"}),
     "Tanh": frozenset({"TANH"}),
     "PReLU": frozenset({"PRELU"}),
@@ -94,8 +94,10 @@ TYPES_OF_KERNEL: Mapping[str, frozenset[str]] = {
     "Broadcast": frozenset({"BROADCAST_TO"}),
 }
 """The types of .tflite operators that become an XNNPACK operator of each kind."""
-REPEATED = frozenset({"Copy", "Slice", "Static Slice"})
-"""Kinds of which one .tflite operator may become several: a copy for each input of a concatenation."""
+REPEATED = frozenset({"Copy", "Slice", "Static Slice", "Clamp"})
+"""Kinds that may follow for the same .tflite operator: a copy for each input of a concatenation, the
+activation that is part of an addition.
+"""
 
 Rows = Sequence[Mapping[str, Any]]
 Matrix = NDArray[np.int16]
