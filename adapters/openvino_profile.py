@@ -16,7 +16,9 @@ PRECISIONS = {"f32": "fp32", "bf16": "bf16", "f16": "fp16"}
 """Floating-point classes by OpenVINO's name."""
 
 LOWEST_FIRST = ("bf16", "fp16", "fp32")
-NO_COMPUTATION = frozenset({"Const", "Constant", "Input", "Parameter", "Output", "Result", "Reorder", "Convert"})
+NO_COMPUTATION = frozenset(
+    {"Const", "Constant", "Input", "Parameter", "Output", "Result", "Reorder", "Convert"}
+)
 LAYOUT_OPERATORS = frozenset(
     {"Reshape", "Transpose", "Split", "StridedSlice", "Concatenation", "Broadcast", "Gather", "Pad", "Tile"}
     | {"DepthToSpace", "SpaceToDepth", "ShuffleChannels", "Roll", "SliceScatter"}

@@ -206,7 +206,9 @@ class CompiledModel:
             "CreateManagedTensorBufferFromRequirements", self._environment, ctypes.byref(kind_type), needs
         )
         shape = tuple(kind_type.layout.dims[: kind_type.layout.bits & RANK_MASK])
-        return (name.value or b"").decode(), TensorBuffer(handle, shape, ELEMENT_TYPES[kind_type.element_type])
+        return (name.value or b"").decode(), TensorBuffer(
+            handle, shape, ELEMENT_TYPES[kind_type.element_type]
+        )
 
 
 def _handles(buffers: Mapping[str, TensorBuffer]) -> Any:

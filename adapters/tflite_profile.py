@@ -21,7 +21,17 @@ DELEGATE = "TfLiteXNNPackDelegate"
 NEW_OPERATOR, SAME_OPERATOR = 2, 1
 
 LAYOUT_TYPES = frozenset(
-    {"TRANSPOSE", "RESHAPE", "EXPAND_DIMS", "SQUEEZE", "SLICE", "STRIDED_SLICE", "SPLIT", "SPLIT_V", "CONCATENATION"}
+    {
+        "TRANSPOSE",
+        "RESHAPE",
+        "EXPAND_DIMS",
+        "SQUEEZE",
+        "SLICE",
+        "STRIDED_SLICE",
+        "SPLIT",
+        "SPLIT_V",
+        "CONCATENATION",
+    }
     | {"PACK", "UNPACK", "SPACE_TO_DEPTH", "DEPTH_TO_SPACE", "PAD", "PADV2", "TILE", "BROADCAST_TO", "GATHER"}
 )
 LAYOUT_NODES = frozenset(
@@ -91,9 +101,7 @@ Rows = Sequence[Mapping[str, Any]]
 Matrix = NDArray[np.int16]
 
 
-def read_profile(
-    runs: Sequence[Sequence[Event]], wall_ns: Sequence[int], rows: Rows
-) -> Profile:
+def read_profile(runs: Sequence[Sequence[Event]], wall_ns: Sequence[int], rows: Rows) -> Profile:
     """The profile of several inferences: medians over them.
 
     `wall_ns` are the wall times of the inferences, `rows` the operators of the .tflite file
