@@ -17,6 +17,7 @@ ADAPTERS = {
     "ort-noopt": "adapters.ort:ORT_NOOPT",
     "tflite": "adapters.tflite:TFLITE",
     "tflite-runtime": "adapters.tflite:TFLITE_RUNTIME",
+    "mnn": "adapters.mnn:MNN",
     "openvino": "adapters.openvino:OPENVINO",
 }
 
