@@ -15,6 +15,7 @@ from models.suggest import nearest
 ADAPTERS = {
     "ort": "adapters.ort:ORT",
     "ort-noopt": "adapters.ort:ORT_NOOPT",
+    "tvm": "adapters.tvm:TVM",
 }
 
 REFERENCE = "ort-noopt"

@@ -43,15 +43,13 @@ def vector_unit(target: Any) -> VectorUnit:
     )
 
 
-def host_target(threads: int, cpu: str) -> Any:
-    """TVM's target for the CPU that LLVM finds (`cpu` "host") or for the LLVM name `cpu`."""
+def host_target() -> Any:
+    """TVM's target for the CPU that LLVM finds here."""
     import tvm
     from tvm.target import codegen
 
-    name = codegen.llvm_get_system_cpu() if cpu == "host" else cpu
-    triple = codegen.llvm_get_system_triple()
-    kind = {"kind": "llvm", "mcpu": name, "mtriple": triple, "opt-level": 3, "num-cores": threads}
-    return tvm.target.Target(kind)
+    cpu, triple = codegen.llvm_get_system_cpu(), codegen.llvm_get_system_triple()
+    return tvm.target.Target({"kind": "llvm", "mcpu": cpu, "mtriple": triple, "opt-level": 3})
 
 
 def cpu_name() -> str:
