@@ -19,6 +19,7 @@ ADAPTERS = {
     "tflite-runtime": "adapters.tflite:TFLITE_RUNTIME",
     "mnn": "adapters.mnn:MNN",
     "openvino": "adapters.openvino:OPENVINO",
+    "tvm": "adapters.tvm:TVM",
 }
 
 REFERENCE = "ort-noopt"

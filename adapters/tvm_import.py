@@ -1,0 +1,114 @@
+"""ONNX into TVM's Relax: weights are read from the file where they lie, and every value keeps the name of
+the node that makes it.
+"""
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from adapters.protocol import Unsupported
+
+NODE_MARK = "node"
+"""Prefix of a Relax variable that an ONNX node made; the node's index and an underscore follow."""
+ALIGNMENT_BYTES = 64
+"""What TVM demands of memory that it did not allocate itself."""
+
+
+def import_network(source: Path) -> tuple[Any, tuple[str, ...]]:
+    """The Relax module of an ONNX file and the names of its nodes; a variable `node7_…` is of the eighth.
+
+    Raises `Unsupported` with the operators that TVM's importer lacks, or the node that it cannot take.
+    """
+    from tvm import error
+
+    from models.onnx_file import load_graph
+
+    proto = load_graph(source)
+    _refuse_dynamic(proto)
+    opset = next(row.version for row in proto.opset_import if row.domain in ("", "ai.onnx"))
+    importer = _importer(source.parent)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            module = importer.from_onnx(proto.graph, opset)
+    except error.OpNotImplemented as fault:
+        raise Unsupported(f"operator {_missing(str(fault), proto)}: TVM's ONNX importer has none") from fault
+    except Exception as fault:
+        if not importer.at_node:
+            raise
+        raise Unsupported(f"{importer.at_node}: TVM's ONNX importer fails: {fault}") from fault
+    return module, tuple(node.name or node.output[0] for node in proto.graph.node)
+
+
+def mapped_tensor(values: Any) -> Any:
+    """A TVM tensor of a numpy array: over its memory where that is aligned as TVM wants, else a copy."""
+    import tvm
+
+    whole = np.ascontiguousarray(values)
+    aligned = whole.ctypes.data % ALIGNMENT_BYTES == 0
+    return tvm.runtime.from_dlpack(whole) if aligned else tvm.runtime.tensor(whole)
+
+
+def _importer(folder: Path) -> Any:
+    from tvm import relax
+    from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
+
+    class Importer(ONNXGraphImporter):  # type: ignore[misc]
+        """TVM's own importer; large weights become views of the mapped file, and values get their names."""
+
+        at_node = ""
+        node_count = 0
+
+        def _parse_array(self, tensor_proto: Any) -> Any:
+            if tensor_proto.external_data:
+                return mapped_tensor(_map_external(tensor_proto, folder))
+            return super()._parse_array(tensor_proto)
+
+        def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
+            name = attrs["tvm_custom"]["name"]
+            self.at_node = f"operator {op_name} (node {name!r})"
+            made = super()._convert_operator(op_name, inputs, attrs, opset)
+            hint = f"{NODE_MARK}{self.node_count}_"
+            self.node_count += 1
+            if isinstance(made, relax.Tuple):
+                return relax.Tuple([self._named(field, hint) for field in made.fields])
+            return self._named(made, hint)
+
+        def _named(self, made: Any, hint: str) -> Any:
+            is_call = isinstance(made, relax.Call)
+            return self.bb.emit(made, hint) if is_call and isinstance(made.ty, relax.TensorType) else made
+
+    return Importer({}, "float32", sanitize=False)
+
+
+def _map_external(tensor: Any, folder: Path) -> Any:
+    import onnx
+
+    where = {entry.key: entry.value for entry in tensor.external_data}
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return np.memmap(  # copy on write: TVM wants writable memory, and nobody writes
+        folder / where["location"],
+        dtype=dtype,
+        mode="c",
+        offset=int(where.get("offset", 0)),
+        shape=tuple(tensor.dims),
+    )
+
+
+def _refuse_dynamic(proto: Any) -> None:
+    from models.onnx_file import true_inputs
+
+    for value in true_inputs(proto.graph):
+        for axis, dim in enumerate(value.type.tensor_type.shape.dim):
+            if not dim.HasField("dim_value") or dim.dim_value < 1:
+                size = dim.dim_param or "unknown"
+                raise Unsupported(f"input {value.name!r} has a dynamic shape: axis {axis} is {size}")
+
+
+def _missing(message: str, proto: Any) -> str:
+    """The operators of TVM's message, each with the name of one node."""
+    operators = [name.strip() for name in message.rpartition(":")[2].split(",")]
+    first = {node.op_type: node.name for node in reversed(proto.graph.node)}
+    return ", ".join(f"{name} (node {first.get(name, '?')!r})" for name in operators)
