@@ -44,11 +44,16 @@ class Network(nn.Module):
     """The whole network: inputs in ONNX's order to a tuple of outputs in ONNX's order."""
 
     def __init__(
-        self, steps: list[Step], constants: Mapping[str, Tensor], inputs: tuple[str, ...], outputs: tuple[str, ...]
+        self,
+        steps: list[Step],
+        constants: Mapping[str, Tensor],
+        inputs: Mapping[str, Tensor],
+        outputs: tuple[str, ...],
     ) -> None:
         super().__init__()
         self.steps = nn.ModuleList(steps)
-        self.input_names, self.output_names = inputs, outputs
+        self.input_names, self.output_names = tuple(inputs), outputs
+        self._examples = tuple(inputs.values())
         self._constant_of = {name: f"constant_{index}" for index, name in enumerate(constants)}
         for name, place in self._constant_of.items():
             self.register_buffer(place, constants[name])
@@ -63,6 +68,10 @@ class Network(nn.Module):
             tensors = [_argument(operation, position, values) for position in range(len(operation.inputs))]
             values.update(named_results(operation, step(*tensors)))
         return tuple(values[name] for name in self.output_names)
+
+    def example_inputs(self) -> tuple[Tensor, ...]:
+        """Zeros of the inputs' shapes and types."""
+        return tuple(torch.zeros_like(value, device="cpu") for value in self._examples)
 
     def nodes_of(self, module_path: str) -> tuple[str, ...]:
         """Names of the ONNX nodes behind a submodule such as `steps.3`; empty for another."""
@@ -136,7 +145,8 @@ class Importer:
             renamed.append(step)
         read = {name for step in renamed for name in step.operation.inputs}
         used = {name: value for name, value in constants.items() if name in read}
-        return Network(renamed, used, tuple(self._source.inputs), self._source.outputs)
+        inputs = {name: self._shapes[name] for name in self._source.inputs}
+        return Network(renamed, used, inputs, self._source.outputs)
 
     def _fold_or_keep(self, operation: Operation) -> Operation | None:
         """None when the operation's results are now constants."""

@@ -13,6 +13,7 @@ CONVOLUTIONS = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 TRANSPOSED = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
 MAX_POOLS = {1: F.max_pool1d, 2: F.max_pool2d, 3: F.max_pool3d}
 AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
+MATRIX_AXES = 2
 LINEAR = "Linear"
 """Not ONNX's: a MatMul with a constant matrix, stored transposed, and the Add of a bias after it."""
 
@@ -182,6 +183,18 @@ def _gemm(operation: Operation, left: Tensor, right: Tensor, bias: Tensor | None
     return product + (bias if beta == 1.0 else beta * bias)
 
 
+def _matrix_product(operation: Operation, left: Tensor, right: Tensor) -> Tensor:
+    """A batched product without PyTorch's expand, which would be a copy by a portable kernel."""
+    if left.dim() == right.dim() == MATRIX_AXES or min(left.dim(), right.dim()) < MATRIX_AXES:
+        return torch.matmul(left, right)
+    batch = torch.broadcast_shapes(left.shape[:-2], right.shape[:-2])
+    rows, inner, columns = left.shape[-2], left.shape[-1], right.shape[-1]
+    left = left if left.shape[:-2] == batch else left.expand(*batch, rows, inner)
+    right = right if right.shape[:-2] == batch else right.expand(*batch, inner, columns)
+    product = torch.bmm(left.reshape(-1, rows, inner), right.reshape(-1, inner, columns))
+    return product.reshape(*batch, rows, columns)
+
+
 def _einsum(operation: Operation, *operands: Tensor) -> Tensor:
     return torch.einsum(operation.attribute("equation"), *operands)
 
@@ -204,7 +217,7 @@ ROWS: dict[str, Row] = {
     "LayerNormalization": Row(_layer_norm),
     LINEAR: Row(_linear),
     "LpNormalization": Row(_lp_norm),
-    "MatMul": Row(lambda operation, left, right: torch.matmul(left, right)),
+    "MatMul": Row(_matrix_product),
     "MaxPool": Row(_max_pool),
     "RMSNormalization": Row(_rms_norm),
 }

@@ -1,0 +1,117 @@
+"""From an ONNX file to an ExecuTorch program: import, `torch.export`, delegation to XNNPACK, memory planning."""
+
+import json
+import re
+import tempfile
+import warnings
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
+
+from adapters.executorch_names import Instruction, Part, write_names
+from adapters.onnx_to_torch import Network, import_network
+
+CALL_DELEGATE = "executorch_call_delegate"
+INFINITY = re.compile(r"(?<=: )-?inf\b")
+STRUCTURE = ("getitem",)
+"""Calls in the graph that are no instructions of the program."""
+
+
+def export(source: Path, target: Path, options: Mapping[str, str]) -> dict[str, str]:
+    """Convert the ONNX file `source` to the program `target`; returns facts of the program, and writes the
+    names of the ONNX nodes beside it.
+
+    Raises `Unsupported` for what the importer does not take, and whatever PyTorch and ExecuTorch raise.
+    """
+    network = import_network(source).eval()
+    with warnings.catch_warnings(), torch.no_grad():
+        warnings.simplefilter("ignore")
+        exported = torch.export.export(network, network.example_inputs())
+        edge = to_edge_transform_and_lower(
+            exported, partitioner=_partitioners(options), compile_config=EdgeCompileConfig(_check_ir_validity=False)
+        )
+        names = dict(_handles(edge.exported_program().graph_module, network))
+        program = edge.to_executorch(ExecutorchBackendConfig())
+    with target.open("wb") as file:
+        program.write_to_file(file)
+    instructions = list(_instructions(program.exported_program().graph_module, names, network))
+    write_names(target.parent, instructions)
+    return _facts(instructions)
+
+
+def _handles(graph_module: Any, network: Network) -> Iterator[tuple[int, tuple[str, ...]]]:
+    """ONNX nodes behind every debug handle, those inside delegates included."""
+    for module in (graph_module, *_delegates(graph_module).values()):
+        graph = getattr(module, "original_module", module).graph
+        for node in graph.nodes:
+            handle, stack = node.meta.get("debug_handle"), node.meta.get("nn_module_stack") or {}
+            if handle is not None and stack:
+                path = list(stack.values())[-1][0]
+                yield handle, network.nodes_of(path)
+
+
+def _delegates(graph_module: Any) -> dict[str, Any]:
+    """The lowered modules of a graph, by the name that it calls them by."""
+    names = [node.target for node in graph_module.graph.nodes if node.op == "get_attr"]
+    found = {name: getattr(graph_module, name) for name in names}
+    return {name: module for name, module in found.items() if hasattr(module, "processed_bytes")}
+
+
+def _instructions(graph_module: Any, names: Mapping[int, tuple[str, ...]], network: Network) -> Iterator[Instruction]:
+    """The program's instructions in order; a node's handle is now its instruction's number."""
+    delegates = _delegates(graph_module)
+    for node in graph_module.graph.nodes:
+        operator = getattr(node.target, "__name__", "")
+        handle = node.meta.get("debug_handle")
+        if node.op != "call_function" or handle is None or operator in STRUCTURE:
+            continue
+        if operator == CALL_DELEGATE:
+            parts = tuple(_parts(delegates[node.args[0].target], names))
+            nodes = tuple(dict.fromkeys(name for part in parts for name in part.nodes))
+            yield Instruction(handle, operator, nodes, parts)
+            continue
+        stack = node.meta.get("nn_module_stack") or {}
+        nodes = network.nodes_of(list(stack.values())[-1][0]) if stack else ()
+        yield Instruction(handle, operator.removesuffix(".out"), nodes)
+
+
+def _parts(delegate: Any, names: Mapping[int, tuple[str, ...]]) -> Iterator[Part]:
+    """Operators of the XNNPACK graph that was written for a delegate, in order."""
+    for row in _xnnpack_graph(delegate.processed_bytes)["xnodes"]:
+        yield Part(row["xnode_union_type"], names.get(row["debug_handle"], ()))
+
+
+def _xnnpack_graph(binary: bytes) -> dict[str, Any]:
+    """A delegate's graph, read back from the file format with ExecuTorch's own tool."""
+    from executorch.backends.xnnpack.serialization import xnnpack_graph_serialize as serialize
+    from executorch.exir._serialize._flatbuffer import _flatc_decompile
+
+    header = serialize.XNNHeader.from_bytes(binary[: serialize.XNNHeader.EXPECTED_LENGTH])
+    start = header.flatbuffer_offset
+    with tempfile.TemporaryDirectory(prefix="xnnpack-graph-") as name:
+        folder = Path(name)
+        (folder / "schema.fbs").write_bytes(serialize._get_schema_bytes())
+        (folder / "graph.bin").write_bytes(binary[start : start + header.flatbuffer_size])
+        extra = ["--raw-binary"]
+        _flatc_decompile(name, str(folder / "schema.fbs"), str(folder / "graph.bin"), extra)
+        text = (folder / "graph.json").read_text(encoding="utf-8")
+    graph: dict[str, Any] = json.loads(INFINITY.sub("null", text))
+    return graph
+
+
+def _partitioners(options: Mapping[str, str]) -> list[Any]:
+    if options["delegate"] == "none":
+        return []
+    return [XnnpackPartitioner(per_op_mode=options["partition"] == "per-op")]
+
+
+def _facts(instructions: list[Instruction]) -> dict[str, str]:
+    left = Counter(row.operator for row in instructions if not row.parts)
+    delegates = sum(bool(row.parts) for row in instructions)
+    listed = ", ".join(f"{name} × {count}" for name, count in left.most_common()) or "nothing"
+    return {"delegates": str(delegates), "left to ExecuTorch's kernels": listed}
