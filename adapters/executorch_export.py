@@ -15,9 +15,14 @@ from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_
 
 from adapters.executorch_names import Instruction, Part, write_names
 from adapters.onnx_to_torch import Network, import_network
+from adapters.onnx_to_torch_operation import Operation
 
 CALL_DELEGATE = "executorch_call_delegate"
 INFINITY = re.compile(r"(?<=: )-?inf\b")
+LAYOUT_OPERATORS = frozenset(
+    {"Reshape", "Transpose", "Slice", "Split", "Squeeze", "Unsqueeze", "Expand", "Flatten", "Concat"}
+    | {"DepthToSpace", "SpaceToDepth", "Gather", "Pad", "Tile"}
+)
 STRUCTURE = ("getitem",)
 """Calls in the graph that are no instructions of the program."""
 
@@ -35,24 +40,28 @@ def export(source: Path, target: Path, options: Mapping[str, str]) -> dict[str, 
         edge = to_edge_transform_and_lower(
             exported, partitioner=_partitioners(options), compile_config=EdgeCompileConfig(_check_ir_validity=False)
         )
-        names = dict(_handles(edge.exported_program().graph_module, network))
+        origins = dict(_handles(edge.exported_program().graph_module, network))
         program = edge.to_executorch(ExecutorchBackendConfig())
     with target.open("wb") as file:
         program.write_to_file(file)
-    instructions = list(_instructions(program.exported_program().graph_module, names, network))
+    instructions = list(_instructions(program.exported_program().graph_module, origins, network))
     write_names(target.parent, instructions)
     return _facts(instructions)
 
 
-def _handles(graph_module: Any, network: Network) -> Iterator[tuple[int, tuple[str, ...]]]:
-    """ONNX nodes behind every debug handle, those inside delegates included."""
+def _handles(graph_module: Any, network: Network) -> Iterator[tuple[int, Operation]]:
+    """The operation behind every debug handle, those inside delegates included."""
     for module in (graph_module, *_delegates(graph_module).values()):
-        graph = getattr(module, "original_module", module).graph
-        for node in graph.nodes:
-            handle, stack = node.meta.get("debug_handle"), node.meta.get("nn_module_stack") or {}
-            if handle is not None and stack:
-                path = list(stack.values())[-1][0]
-                yield handle, network.nodes_of(path)
+        for node in getattr(module, "original_module", module).graph.nodes:
+            handle, operation = node.meta.get("debug_handle"), _operation(node, network)
+            if handle is not None and operation is not None:
+                yield handle, operation
+
+
+def _operation(node: Any, network: Network) -> Operation | None:
+    """The operation of the importer's module in which a node of PyTorch's graph came about."""
+    stack = node.meta.get("nn_module_stack") or {}
+    return network.operation_of(list(stack.values())[-1][0]) if stack else None
 
 
 def _delegates(graph_module: Any) -> dict[str, Any]:
@@ -62,7 +71,9 @@ def _delegates(graph_module: Any) -> dict[str, Any]:
     return {name: module for name, module in found.items() if hasattr(module, "processed_bytes")}
 
 
-def _instructions(graph_module: Any, names: Mapping[int, tuple[str, ...]], network: Network) -> Iterator[Instruction]:
+def _instructions(
+    graph_module: Any, origins: Mapping[int, Operation], network: Network
+) -> Iterator[Instruction]:
     """The program's instructions in order; a node's handle is now its instruction's number."""
     delegates = _delegates(graph_module)
     for node in graph_module.graph.nodes:
@@ -71,19 +82,24 @@ def _instructions(graph_module: Any, names: Mapping[int, tuple[str, ...]], netwo
         if node.op != "call_function" or handle is None or operator in STRUCTURE:
             continue
         if operator == CALL_DELEGATE:
-            parts = tuple(_parts(delegates[node.args[0].target], names))
+            parts = tuple(_parts(delegates[node.args[0].target], origins))
             nodes = tuple(dict.fromkeys(name for part in parts for name in part.nodes))
             yield Instruction(handle, operator, nodes, parts)
             continue
-        stack = node.meta.get("nn_module_stack") or {}
-        nodes = network.nodes_of(list(stack.values())[-1][0]) if stack else ()
-        yield Instruction(handle, operator.removesuffix(".out"), nodes)
+        origin = _operation(node, network)
+        yield Instruction(handle, operator.partition(".")[0], *_named(origin))
 
 
-def _parts(delegate: Any, names: Mapping[int, tuple[str, ...]]) -> Iterator[Part]:
+def _named(origin: Operation | None) -> tuple[Any, ...]:
+    """Nodes, no parts, and whether they are layout transformations: the rest of an `Instruction`."""
+    return (origin.names, (), origin.operator in LAYOUT_OPERATORS) if origin else ((),)
+
+
+def _parts(delegate: Any, origins: Mapping[int, Operation]) -> Iterator[Part]:
     """Operators of the XNNPACK graph that was written for a delegate, in order."""
     for row in _xnnpack_graph(delegate.processed_bytes)["xnodes"]:
-        yield Part(row["xnode_union_type"], names.get(row["debug_handle"], ()))
+        nodes, _, *moves = _named(origins[row["debug_handle"]]) if row["debug_handle"] in origins else ((), ())
+        yield Part(row["xnode_union_type"], nodes, *moves)
 
 
 def _xnnpack_graph(binary: bytes) -> dict[str, Any]:

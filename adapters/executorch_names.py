@@ -13,10 +13,13 @@ NAMES_FILE = "nodes.json"
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """An operator of a delegate's graph, in XNNPACK's words, and names of the ONNX nodes that it computes."""
+    """An operator of a delegate's graph, in XNNPACK's words, and names of the ONNX nodes that it computes;
+    `moves` when those are layout transformations of the network.
+    """
 
     operator: str
     nodes: tuple[str, ...]
+    moves: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,7 @@ class Instruction:
     operator: str
     nodes: tuple[str, ...]
     parts: tuple[Part, ...] = ()
+    moves: bool = False
 
 
 def write_names(folder: Path, instructions: Iterable[Instruction]) -> None:
@@ -42,5 +46,5 @@ def read_names(folder: Path) -> Mapping[int, Instruction]:
 
 
 def _instruction(row: Mapping[str, Any]) -> Instruction:
-    parts = tuple(Part(part["operator"], tuple(part["nodes"])) for part in row["parts"])
-    return Instruction(row["number"], row["operator"], tuple(row["nodes"]), parts)
+    parts = tuple(Part(**{**part, "nodes": tuple(part["nodes"])}) for part in row["parts"])
+    return Instruction(**{**row, "nodes": tuple(row["nodes"]), "parts": parts})

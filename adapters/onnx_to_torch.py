@@ -73,13 +73,13 @@ class Network(nn.Module):
         """Zeros of the inputs' shapes and types."""
         return tuple(torch.zeros_like(value, device="cpu") for value in self._examples)
 
-    def nodes_of(self, module_path: str) -> tuple[str, ...]:
-        """Names of the ONNX nodes behind a submodule such as `steps.3`; empty for another."""
+    def operation_of(self, module_path: str) -> Operation | None:
+        """The operation of a submodule such as `steps.3`; None for another."""
         number = module_path.rpartition(STEP_PREFIX)[2].partition(".")[0]
         if STEP_PREFIX not in module_path or not number.isdigit():
-            return ()
-        names: tuple[str, ...] = self.steps[int(number)].operation.names
-        return names
+            return None
+        operation: Operation = self.steps[int(number)].operation
+        return operation
 
 
 def _argument(operation: Operation, position: int, values: Mapping[str, Any]) -> Any:
