@@ -13,6 +13,7 @@ from models.errors import BenchError
 from models.suggest import nearest
 
 ADAPTERS = {
+    "executorch": "adapters.executorch:EXECUTORCH",
     "ort": "adapters.ort:ORT",
     "ort-noopt": "adapters.ort:ORT_NOOPT",
     "tflite": "adapters.tflite:TFLITE",

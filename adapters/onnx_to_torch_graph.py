@@ -1,0 +1,135 @@
+"""An ONNX file as operations in order and constants in read-only memory, before PyTorch sees it."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from adapters.onnx_to_torch_operation import Array, Operation
+from adapters.protocol import Unsupported
+
+if TYPE_CHECKING:
+    from onnx import ModelProto, TensorProto, ValueInfoProto
+
+OWN_DOMAINS = ("", "ai.onnx")
+EARLIEST_OPSET = 13
+MATRIX_AXES = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The network as ONNX has it: input shapes and dtypes (numpy's names) by name, constants by name."""
+
+    operations: tuple[Operation, ...]
+    constants: Mapping[str, Array]
+    inputs: Mapping[str, tuple[tuple[int, ...], str]]
+    outputs: tuple[str, ...]
+
+
+def read_source(path: Path) -> Source:
+    """Read the ONNX file at `path`; weights stay on the disk until somebody reads them.
+
+    Raises `Unsupported` for dynamic shapes, other domains and opsets before 13, `ModelError` for a file that
+    cannot be read.
+    """
+    from models.onnx_file import load_graph, true_inputs
+
+    proto = load_graph(path)
+    opset = next((row.version for row in proto.opset_import if row.domain in OWN_DOMAINS), 0)
+    if opset < EARLIEST_OPSET:
+        raise Unsupported(f"opset {opset}: the importer for PyTorch knows opset {EARLIEST_OPSET} and later")
+    if proto.graph.sparse_initializer:
+        raise Unsupported("sparse weights: PyTorch's export takes dense ones only")
+    constants = {tensor.name: _values(tensor, path.parent) for tensor in proto.graph.initializer}
+    return Source(
+        tuple(_operations(proto, opset)),
+        constants,
+        {value.name: _static(value) for value in true_inputs(proto.graph)},
+        tuple(value.name for value in proto.graph.output),
+    )
+
+
+def _operations(proto: "ModelProto", opset: int) -> list[Operation]:
+    import onnx
+
+    operations = []
+    for index, node in enumerate(proto.graph.node):
+        name = node.name or f"{node.op_type} {index}"
+        if node.domain not in OWN_DOMAINS:
+            raise Unsupported(f"{node.domain}.{node.op_type} is not an operator of ONNX (node {name!r})")
+        attributes: dict[str, Any] = {
+            attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute
+        }
+        ends = tuple(node.input), tuple(node.output)
+        operations.append(Operation(node.op_type, (name,), *ends, attributes, opset))
+    return operations
+
+
+def _static(value: "ValueInfoProto") -> tuple[tuple[int, ...], str]:
+    import onnx
+
+    sizes = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
+    if any(size < 1 for size in sizes):
+        raise Unsupported(
+            f"input {value.name!r} has a dimension without a size: the program is exported for one shape; "
+            "bind it with --dim"
+        )
+    return sizes, onnx.helper.tensor_dtype_to_np_dtype(value.type.tensor_type.elem_type).name
+
+
+def _values(tensor: "TensorProto", folder: Path) -> Array:
+    """The tensor's values; those of an external file as a read-only map of it."""
+    import onnx
+
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        return onnx.numpy_helper.to_array(tensor)
+    entries = {entry.key: entry.value for entry in tensor.external_data}
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    shape = tuple(tensor.dims)
+    if not np.prod(shape):
+        return np.zeros(shape, dtype)
+    offset = int(entries.get("offset", 0))
+    return np.memmap(folder / entries["location"], dtype, "r", offset, shape)
+
+
+def with_linears(operations: Sequence[Operation], source: Source) -> tuple[Operation, ...]:
+    """Products with a constant matrix as one operation, with the bias added after them: ONNX has no linear
+    layer for values of more than two axes, and XNNPACK packs the weights of nothing else.
+    """
+    uses = Counter(name for operation in operations for name in operation.inputs)
+    uses.update(source.outputs)
+    readers = {name: operation for operation in operations for name in operation.inputs}
+    replaced: dict[str, Operation] = {}
+    for operation in operations:
+        matrix = source.constants.get(operation.inputs[1]) if operation.operator == "MatMul" else None
+        if matrix is None or matrix.ndim != MATRIX_AXES or not _is_float(matrix):
+            continue
+        linear = replace(operation, operator="Linear")
+        result = operation.outputs[0]
+        add = readers.get(result) if uses[result] == 1 else None
+        bias = _bias(add, result, source, matrix.shape[1])
+        if add is None or bias is None:
+            replaced[operation.names[0]] = linear
+            continue
+        replaced[add.names[0]] = replace(
+            linear, names=(*operation.names, *add.names), inputs=(*linear.inputs, bias), outputs=add.outputs
+        )
+        replaced[operation.names[0]] = replace(linear, outputs=())
+    merged = (replaced.get(operation.names[0], operation) for operation in operations)
+    return tuple(operation for operation in merged if operation.outputs)
+
+
+def _is_float(matrix: Array) -> bool:
+    return matrix.dtype.kind == "f"
+
+
+def _bias(add: Operation | None, result: str, source: Source, size: int) -> str | None:
+    """The name of the bias that an Add adds to `result`: a constant for the last axis."""
+    if add is None or add.operator != "Add":
+        return None
+    other = add.inputs[1] if add.inputs[0] == result else add.inputs[0]
+    values = source.constants.get(other)
+    return other if values is not None and values.shape == (size,) else None
