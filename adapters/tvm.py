@@ -36,11 +36,12 @@ class TvmAdapter(Framework):
     def convert(self, source: Path, folder: Path, setting: Setting) -> Converted:
         """Import, lower, fuse, schedule, compile, link; weights go into a file of their own."""
         from adapters.tvm_compile import LIBRARY, build, fused
-        from adapters.tvm_machine import host_target
+        from adapters.tvm_machine import host_target, vector_unit
 
         onnx_interface(source).write(folder)
-        target = host_target()
-        build(fused(source, target), target, folder)
+        target = host_target(self.options)
+        unit = vector_unit(target, self.options)
+        build(fused(source, target, unit), target, unit, folder)
         return Converted(LIBRARY, {"target": str(target)})
 
     def load(self, prepared: Prepared, setting: Setting) -> Session:
@@ -130,5 +131,11 @@ TVM = TvmAdapter(
     title="Apache TVM, schedules of our own, not tuned",
     distribution="apache-tvm",
     extra="tvm",
-    options={},
+    options={"fast-math": "1", "lanes": "0", "vectors": "0"},
+    variants={
+        "strict-math": {"fast-math": "0"},
+        "half-vectors": {"lanes": "8"},
+        "tall-tiles": {"vectors": "2"},
+        "square-tiles": {"vectors": "3"},
+    },
 )

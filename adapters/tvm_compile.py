@@ -11,7 +11,7 @@ import numpy as np
 from adapters.protocol import Unsupported
 from adapters.tvm_import import import_network
 from adapters.tvm_legalize import fold_layouts, legalizations
-from adapters.tvm_machine import vector_unit
+from adapters.tvm_machine import VectorUnit
 from adapters.tvm_math import use_vector_math
 from adapters.tvm_provenance import kernels_of
 from adapters.tvm_schedule import schedule_kernels
@@ -32,7 +32,7 @@ class Network:
     kernels: list[dict[str, Any]]
 
 
-def fused(source: Path, target: Any) -> Network:
+def fused(source: Path, target: Any, unit: VectorUnit) -> Network:
     """The ONNX file as kernels in our own lowering, not scheduled yet."""
     from tvm import relax
 
@@ -44,7 +44,8 @@ def fused(source: Path, target: Any) -> Network:
         passes.ConvertLayout(CHANNELS_LAST),
         fold_layouts,
         passes.CanonicalizeBindings(),
-        passes.LegalizeOps(legalizations(vector_unit(target))),
+        relax.backend.DispatchSortScan(),
+        passes.LegalizeOps(legalizations(unit)),
         passes.DeadCodeElimination(),
         passes.AnnotateTIROpPattern(),
         passes.FoldConstant(),
@@ -57,14 +58,14 @@ def fused(source: Path, target: Any) -> Network:
         return Network(passes.FuseTIR()(grouped), kernels)
 
 
-def build(network: Network, target: Any, folder: Path) -> None:
+def build(network: Network, target: Any, unit: VectorUnit, folder: Path) -> None:
     """Schedule the kernels, write the library, the weights and the description into the folder."""
     import tvm
     from tvm import relax
 
     use_vector_math()
     with target:
-        module = schedule_kernels(network.module, target)
+        module = schedule_kernels(network.module, unit)
         module, weights = detach_weights(module)
         executable = tvm.compile(module, target=target, relax_pipeline=_to_virtual_machine(relax.transform))
     _link(executable, folder / LIBRARY)

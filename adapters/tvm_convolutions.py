@@ -40,10 +40,15 @@ class Window:
         ]
 
 
-def merged_groups(groups: int, group_outputs: int, lanes: int) -> int:
-    """How many groups to compute as one: narrow groups fill a vector together, with zeros between them."""
+def merged_groups(groups: int, group_outputs: int, lanes: int) -> int | None:
+    """How many groups to compute as one: narrow groups fill a vector together, with zeros between them.
+
+    None where no number of groups makes a multiple of half a vector.
+    """
     merge = 1
-    while group_outputs * merge < lanes and groups % (merge * 2) == 0:
+    while group_outputs * merge < lanes or group_outputs * merge % (lanes // 2):
+        if merge == groups or groups % (2 * merge):
+            return groups if merge == groups else None
         merge *= 2
     return merge
 

@@ -22,7 +22,6 @@ PACK_STAGE = "bench_pack"
 PAD_STAGE = "bench_pad"
 OUT_STAGE = "bench_out"
 MOST_ROWS = 14
-MOST_VECTORS = 4
 LEAST_CYCLES = 4.0
 """Latency of a fused multiply-add: with fewer cycles of independent work a step waits for the last one."""
 
@@ -38,18 +37,20 @@ class Tile:
     lanes: int
 
 
-def choose_tile(rows: int, columns: int, unit: VectorUnit) -> Tile:
+def choose_tile(rows: int, columns: int, unit: VectorUnit, *, exact: bool = False) -> Tile:
     """The tile that computes `rows` × `columns` sums in the fewest cycles, waste at the edges counted.
 
     A step of a tile takes as long as its multiply-adds (two a cycle), its loads (two a cycle) or the latency
-    of one, whichever is longest.
+    of one, whichever is longest. `exact` wants tiles that divide the columns, which must be a multiple of
+    half a vector.
     """
-    registers = unit.rows * unit.vectors + unit.vectors + unit.vectors  # what the widest tile was fit to
     best: tuple[float, Tile] | None = None
     for lanes in _lane_counts(columns, unit.lanes):
-        for vectors in range(MOST_VECTORS, 0, -1):
+        for vectors in range(unit.vectors, 0, -1):
+            if exact and columns % (vectors * lanes):
+                continue
             for height in range(1, MOST_ROWS + 1):
-                if height * vectors + vectors + 1 > registers and vectors * height > 1:
+                if height * vectors + vectors + 1 > unit.registers:
                     continue
                 step = max(height * vectors / 2, (height + vectors) / 2, LEAST_CYCLES)
                 tiles = ceil(rows / height) * ceil(columns / (vectors * lanes))

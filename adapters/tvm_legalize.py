@@ -20,6 +20,9 @@ from adapters.tvm_machine import VectorUnit
 
 FUSABLE_WITH_WHAT_FOLLOWS = {"op_pattern": 4}
 """TVM's number for an operator that element-wise ones may be fused behind."""
+ALONE = {"op_pattern": 8}
+"""TVM's number for an operator that is fused with nothing."""
+VIEWS = ("relax.reshape", "relax.squeeze", "relax.expand_dims", "relax.flatten")
 EXCHANGE = "exchange_last_axes"
 MOST_DEPTHWISE_PIXELS = 8
 
@@ -31,6 +34,7 @@ def legalizations(unit: VectorUnit) -> dict[str, Legalize]:
     return {
         "relax.matmul": lambda builder, call: _matmul(builder, call, unit),
         "relax.permute_dims": _transpose,
+        **dict.fromkeys(VIEWS, _view),
         "relax.nn.conv2d": lambda builder, call: _convolution(builder, call, unit, "NHWC", "OHWI"),
         "relax.nn.conv1d": lambda builder, call: _convolution(builder, call, unit, "NWC", "OWI"),
     }
@@ -76,12 +80,10 @@ def _convolution(builder: Any, call: Any, unit: VectorUnit, layout: str, kernel_
     if group_inputs == 1 and outputs == groups:
         return _depthwise(builder, data, weight, window, spatial, unit)
     merge = merged_groups(groups, outputs // groups, unit.lanes)
-    width = outputs // groups * merge
-    if groups > merge and width % unit.lanes:
+    if merge is None:
         return _own(builder, call)
-    tile = choose_tile(int(np.prod(spatial)), width, unit)
-    if groups > merge and width % tile.columns:
-        tile = Tile(tile.rows, unit.lanes, unit.lanes)
+    width = outputs // groups * merge
+    tile = choose_tile(int(np.prod(spatial)), width, unit, exact=groups > merge)
     kernel = partial(convolution, window=window, outputs=outputs, groups=groups // merge, tile=tile)
     return _kernel(builder, "conv", kernel, data, _constant(pack_filters(weight, groups, merge, tile)))
 
@@ -139,6 +141,15 @@ def _known(builder: Any, value: Any) -> Array | None:
 
     found = _bound(builder, value)
     return np.from_dlpack(found.value) if isinstance(found, ir.GenericConst) else None
+
+
+def _view(builder: Any, call: Any) -> Any:
+    """Another shape for the same numbers, which costs nothing as long as it is not fused into anything."""
+    from tvm import topi
+
+    return builder.call_te(
+        topi.reshape, call.args[0], _shape(call), primfunc_name_hint="reshape", primfunc_attrs=ALONE
+    )
 
 
 def _transpose(builder: Any, call: Any) -> Any:

@@ -2,7 +2,8 @@
 
 import hashlib
 import platform
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,42 +15,48 @@ DIGEST_DIGITS = 8
 
 @dataclass(frozen=True, slots=True)
 class VectorUnit:
-    """Lanes of fp32 in a register, and the register tile of a matrix product: `rows` × `vectors`.
-
-    `rows * vectors` accumulators, the vectors of one operand and one broadcast fit the register file.
-    """
+    """Lanes of fp32 in a register, how many registers, and the most `vectors` in a row of a register tile."""
 
     feature: str
     lanes: int
-    rows: int
+    registers: int
     vectors: int
 
 
 VECTOR_UNITS = (
-    VectorUnit("avx512f", lanes=16, rows=6, vectors=4),
-    VectorUnit("avx2", lanes=8, rows=6, vectors=2),
-    VectorUnit("neon", lanes=4, rows=6, vectors=4),
-    VectorUnit("", lanes=4, rows=6, vectors=2),
+    VectorUnit("avx512f", lanes=16, registers=32, vectors=4),
+    VectorUnit("avx2", lanes=8, registers=16, vectors=2),
+    VectorUnit("neon", lanes=4, registers=32, vectors=4),
+    VectorUnit("", lanes=4, registers=16, vectors=2),
 )
-"""The first whose feature LLVM has for the CPU; 32, 16, 32 and 16 registers."""
+"""The first whose feature LLVM has for the CPU."""
+
+FAST_MATH = ("fast-math-reassoc", "fast-math-nnan", "fast-math-nsz", "fast-math-contract")
 
 
-def vector_unit(target: Any) -> VectorUnit:
-    """The vector unit of a TVM target."""
+def vector_unit(target: Any, options: Mapping[str, str]) -> VectorUnit:
+    """The vector unit of a TVM target; `lanes` and `vectors` of the options, where not 0, take its place."""
     from tvm.target import codegen
 
-    return next(
+    found = next(
         row for row in VECTOR_UNITS if not row.feature or codegen.llvm_cpu_has_features(row.feature, target)
     )
+    lanes, vectors = int(options.get("lanes", 0)), int(options.get("vectors", 0))
+    return replace(found, lanes=lanes or found.lanes, vectors=vectors or found.vectors)
 
 
-def host_target() -> Any:
-    """TVM's target for the CPU that LLVM finds here."""
+def host_target(options: Mapping[str, str]) -> Any:
+    """TVM's target for the CPU that LLVM finds here.
+
+    With `fast-math` sums may be taken in another order, without which LLVM vectorises no sum, and NaN is not
+    looked after; infinities are.
+    """
     import tvm
     from tvm.target import codegen
 
     cpu, triple = codegen.llvm_get_system_cpu(), codegen.llvm_get_system_triple()
-    return tvm.target.Target({"kind": "llvm", "mcpu": cpu, "mtriple": triple, "opt-level": 3})
+    relaxed = dict.fromkeys(FAST_MATH, options.get("fast-math", "1") == "1")
+    return tvm.target.Target({"kind": "llvm", "mcpu": cpu, "mtriple": triple, "opt-level": 3, **relaxed})
 
 
 def cpu_name() -> str:

@@ -5,18 +5,17 @@ from math import prod
 from typing import Any
 
 from adapters.tvm_kernels import DEPTHWISE_STAGE, PACK_STAGE, PAD_STAGE, TILE_STAGE
-from adapters.tvm_machine import VectorUnit, vector_unit
+from adapters.tvm_machine import VectorUnit
 
 SCHEDULED = "tirx.is_scheduled"
 LEAST_PARALLEL_ELEMENTS = 4096
 """Less work than this is done before the other threads have woken up."""
 
 
-def schedule_kernels(module: Any, target: Any) -> Any:
+def schedule_kernels(module: Any, unit: VectorUnit) -> Any:
     """The module with a schedule for every kernel that has none yet."""
     from tvm import tirx
 
-    unit = vector_unit(target)
     changed = {}
     for variable, function in module.functions_items():
         if isinstance(function, tirx.PrimFunc) and not _is_scheduled(function):
@@ -225,6 +224,8 @@ def rows(schedule: Any, unit: VectorUnit) -> Any:
     """Sums along the last axes (softmax, normalisation, means): a row at a time, all stages on it."""
     _inline(schedule, _blocks(schedule), lambda name: False)
     blocks = _blocks(schedule)
+    if not any(_sums_last_axis(schedule, block) for block in blocks if _is_reduction(schedule, block)):
+        return None
     last = blocks[-1]
     shared = min(_leading(schedule, block) for block in blocks)
     loops = schedule.get_loops(last)
@@ -235,6 +236,51 @@ def rows(schedule: Any, unit: VectorUnit) -> Any:
         schedule.compute_at(block, row)
     schedule.parallel(row)
     return schedule
+
+
+def columns(schedule: Any, unit: VectorUnit) -> Any:
+    """Sums along other than the last axis (pooling, means of pixels): many next to each other at once."""
+    _inline(schedule, _blocks(schedule), lambda name: False)
+    blocks = _blocks(schedule)
+    if not any(_is_reduction(schedule, block) for block in blocks):
+        return None
+    for block in blocks:
+        loops = schedule.get_loops(block)
+        kinds = [iterator.iter_type for iterator in schedule.get(block).iter_vars]
+        if len(kinds) != len(loops):
+            return None
+        if 2 not in kinds:
+            _one_nest(schedule, block, unit)
+            continue
+        spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == 0]
+        sums = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == 2]
+        if not spatial or _extents(schedule, spatial)[-1] < unit.lanes:
+            return None
+        _next_to_each_other(schedule, block, spatial, sums, unit)
+    return schedule
+
+
+def _next_to_each_other(
+    schedule: Any, block: Any, spatial: list[Any], sums: list[Any], unit: VectorUnit
+) -> None:
+    size = _extents(schedule, spatial)[-1]
+    width = next(
+        (n for n in (4 * unit.lanes, 2 * unit.lanes, unit.lanes) if size % n == 0), min(size, 4 * unit.lanes)
+    )
+    chunk, lane = schedule.split(spatial[-1], [None, width])
+    schedule.reorder(*spatial[:-1], chunk, *sums, lane)
+    outer = [*spatial[:-1], chunk]
+    schedule.parallel(schedule.fuse(*outer) if len(outer) > 1 else outer[0])
+    if size % width == 0:
+        schedule.vectorize(lane)
+    schedule.decompose_reduction(block, sums[0])
+
+
+def _sums_last_axis(schedule: Any, block: Any) -> bool:
+    """Whether the last axis of what a block reads is one that it sums over."""
+    iterators = schedule.get(block).iter_vars
+    summed = {str(iterator.var) for iterator in iterators if iterator.iter_type == 2}
+    return any(str(read.region[-1].min) in summed for read in schedule.get(block).reads if read.region)
 
 
 def _leading(schedule: Any, block: Any) -> int:
@@ -262,4 +308,4 @@ def separate_nests(schedule: Any, unit: VectorUnit) -> Any:
     return schedule
 
 
-RULES: tuple[Callable[[Any, VectorUnit], Any], ...] = (tiles, elementwise, rows, separate_nests)
+RULES: tuple[Callable[[Any, VectorUnit], Any], ...] = (tiles, elementwise, rows, columns, separate_nests)
