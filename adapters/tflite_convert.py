@@ -159,7 +159,8 @@ def operator_rows(
     """One row an operator of the .tflite file, in order: its type and the ONNX nodes that it covers.
 
     onnx2tf notes the node that an operator was made for; nodes that it folded into another operator are found
-    by the tensor that now holds their result. `nodes` maps each name to its ONNX operator.
+    by the tensor that now holds their result. `nodes` maps each name to its ONNX operator, `inputs` and
+    `outputs` are tensor names.
     """
     covered: dict[str, list[str]] = {}
     for record in report["records"]:
@@ -170,5 +171,6 @@ def operator_rows(
         for tensor in operator.outputs:
             names += covered.get(tensor, [])
         nodes = {name: node_operators[name] for name in names if name in node_operators}
-        rows.append({"type": operator.op_type, "nodes": nodes})
+        ends = {"inputs": list(operator.inputs), "outputs": list(operator.outputs)}
+        rows.append({"type": operator.op_type, "nodes": nodes, **ends})
     return rows

@@ -22,6 +22,8 @@ from adapters.ort import ORT_NOOPT
 from adapters.protocol import Prepared, Session, Setting, Unsupported
 from adapters.tflite import FILE_CACHE, TFLITE, TFLITE_RUNTIME, cpu_options
 from adapters.tflite_convert import feeds_convolution, name_nodes
+from adapters.tflite_library import Event
+from adapters.tflite_profile import KERNEL_EVENT, OPERATOR_EVENT, align, execution_order
 from models.tiny import write_convolutions
 
 pytest.importorskip("ai_edge_litert", reason="pip install .[tflite]")
@@ -390,6 +392,37 @@ def test_an_input_feeds_a_convolution_through_what_keeps_its_shape() -> None:
     assert feeds_convolution(graph("Mul", "Pad", "Conv"), "x")
     assert not feeds_convolution(graph("Reshape", "Conv"), "x")
     assert not feeds_convolution(graph("Add", "MatMul"), "x")
+
+
+def row(kind: str, inputs: str = "", outputs: str = "") -> dict[str, Any]:
+    return {"type": kind, "nodes": {}, "inputs": inputs.split(), "outputs": outputs.split()}
+
+
+def kernel(tag: str) -> Event:
+    return Event(tag, KERNEL_EVENT, 0, 1, 0)
+
+
+def test_operators_run_in_the_order_of_the_parts() -> None:
+    """1 is LiteRT's own and waits for 0; 2 does not need it and stays in the first part of the delegate."""
+    rows = [row("ADD", "x", "a"), row("GATHER", "a", "b"), row("MUL", "x", "c"), row("SUB", "b c", "d")]
+    assert execution_order(rows, {1}) == [0, 2, 1, 3]
+    assert execution_order(rows, set()) == [0, 1, 2, 3]
+
+
+def test_kernels_are_found_though_some_are_merged_dropped_and_doubled() -> None:
+    kinds = ["CONV_2D", "RESHAPE", "MUL", "MEAN", "CONCATENATION", "ADD", "GATHER", "ADD"]
+    tags = [
+        "Convolution (NHWC, F32)",
+        "Mean Squared (ND)",
+        "Copy (NC)",
+        "Copy (NC)",
+        "Add (ND)",
+        "Clamp (NC)",
+    ]
+    own = Event("GATHER", OPERATOR_EVENT, 0, 1, 6)
+    events = [*map(kernel, tags), own, kernel("Add (ND)"), kernel("Unheard Of (NC)")]
+    rows = [row(kind) for kind in kinds]
+    assert align(events, rows, range(len(rows))) == [0, 3, 4, 4, 5, 5, 6, 7, None]
 
 
 class TestRuntime:
