@@ -74,6 +74,13 @@ def name_nodes(graph: Any) -> dict[str, str]:
     return named
 
 
+def is_approximate_gelu(node: Any) -> bool:
+    """Whether it is the Gelu that is computed with tanh."""
+    return node.op_type == "Gelu" and any(
+        attribute.name == "approximate" and attribute.s == b"tanh" for attribute in node.attribute
+    )
+
+
 def inputs_to_keep(graph: Any, interface: Interface, layout: str) -> list[str]:
     """Inputs whose layout stays ONNX's.
 
@@ -105,11 +112,12 @@ def _export(network: Any, kept: list[str], folder: Path) -> tuple[Any, Mapping[s
     from onnx2tf import tflite_builder
 
     written: list[Any] = []
+    gelus = {node.name for node in network.graph.node if is_approximate_gelu(node)}
 
     def write(*, schema_tflite: Any, model_ir: Any, output_tflite_path: str, timing: Any = None) -> None:
         # Without this the file permits float16 where the processor has it: not what fp32 means here.
         model_ir.metadata.pop("__tflite_model_metadata_entries__", None)
-        written.append(write_model(schema_tflite, model_ir, folder / MODEL_NAME))
+        written.append(write_model(schema_tflite, model_ir, folder / MODEL_NAME, gelus))
         raise _WrittenError
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:

@@ -24,9 +24,8 @@ def load_mapped(source: Path) -> tuple[Any, dict[str, Array]]:
     Weights that lie inside the ONNX file stay there.
     """
     import onnx
-    from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
 
-    from models.onnx_external import EXTERNAL, all_tensors, tensor_byte_count
+    from models.onnx_external import EXTERNAL, all_tensors
 
     network = onnx.load(source, load_external_data=False)
     initializers = {tensor.name for tensor in network.graph.initializer}
@@ -34,16 +33,28 @@ def load_mapped(source: Path) -> tuple[Any, dict[str, Array]]:
     for tensor in all_tensors(network):
         if tensor.data_location != EXTERNAL:
             continue
-        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        if tensor.name in initializers and dtype.isbuiltin and tensor_byte_count(tensor) > SMALL_BYTES:
-            info = ExternalDataInfo(tensor)
-            place = source.parent / info.location
-            shape = tuple(tensor.dims)
-            mapped[tensor.name] = np.asarray(np.memmap(place, dtype, "r", int(info.offset or 0), shape))
+        values = _map(tensor, source.parent)
+        if tensor.name in initializers and values.dtype.isbuiltin and values.nbytes > SMALL_BYTES:
+            mapped[tensor.name] = values
         else:
-            load_external_data_for_tensor(tensor, str(source.parent))
+            tensor.raw_data = values.tobytes()
             tensor.data_location = onnx.TensorProto.DEFAULT
+            tensor.ClearField("external_data")
     return network, mapped
+
+
+def _map(tensor: Any, folder: Path) -> Array:
+    """The tensor's values in its external file; bytes, for an element type that numpy does not have.
+
+    onnx's own reader would refuse a file with several hard links, which a cache may well have.
+    """
+    import onnx
+
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    offset, length = int(place.get("offset", 0)), int(place["length"])
+    data = np.memmap(folder / place["location"], np.uint8, "r", offset, (length,))
+    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+    return np.asarray(data.view(dtype).reshape(tuple(tensor.dims)) if dtype.isbuiltin else data)
 
 
 @contextmanager
