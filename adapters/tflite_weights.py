@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 SMALL_BYTES = 1024
 """Shapes and scalars are read: shape inference looks at them."""
 
+NUMPYS_OWN = 1
+"""`dtype.isbuiltin` of numpy's own types; bfloat16 and packed int4 come from a package."""
+
 Array = NDArray[Any]
 
 
@@ -33,28 +36,25 @@ def load_mapped(source: Path) -> tuple[Any, dict[str, Array]]:
     for tensor in all_tensors(network):
         if tensor.data_location != EXTERNAL:
             continue
-        values = _map(tensor, source.parent)
-        if tensor.name in initializers and values.dtype.isbuiltin and values.nbytes > SMALL_BYTES:
-            mapped[tensor.name] = values
+        data = _map(tensor, source.parent)
+        dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
+        if tensor.name in initializers and dtype.isbuiltin == NUMPYS_OWN and data.nbytes > SMALL_BYTES:
+            mapped[tensor.name] = np.asarray(data.view(dtype).reshape(tuple(tensor.dims)))
         else:
-            tensor.raw_data = values.tobytes()
+            tensor.raw_data = data.tobytes()
             tensor.data_location = onnx.TensorProto.DEFAULT
             tensor.ClearField("external_data")
     return network, mapped
 
 
 def _map(tensor: Any, folder: Path) -> Array:
-    """The tensor's values in its external file; bytes, for an element type that numpy does not have.
+    """The tensor's bytes in its external file, mapped.
 
     onnx's own reader would refuse a file with several hard links, which a cache may well have.
     """
-    import onnx
-
     place = {entry.key: entry.value for entry in tensor.external_data}
     offset, length = int(place.get("offset", 0)), int(place["length"])
-    data = np.memmap(folder / place["location"], np.uint8, "r", offset, (length,))
-    dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-    return np.asarray(data.view(dtype).reshape(tuple(tensor.dims)) if dtype.isbuiltin else data)
+    return np.memmap(folder / place["location"], np.uint8, "r", offset, (length,))
 
 
 @contextmanager
