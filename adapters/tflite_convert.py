@@ -53,7 +53,7 @@ def convert_onnx(source: Path, folder: Path, options: Mapping[str, str]) -> Conv
     node_operators = name_nodes(network.graph)
     kept = inputs_to_keep(network.graph, interface, options["input_layout"])
     with reading_mapped(weights):
-        written, report = _export(network, kept, folder)
+        written, report = _export(network, kept, source, folder)
     inputs = [_native_ports(port, written) for port in interface.inputs]
     outputs = [_native_ports(port, written) for port in interface.outputs]
     find_layouts(inputs, outputs, source, folder / MODEL_NAME).write(folder)
@@ -72,6 +72,27 @@ def name_nodes(graph: Any) -> dict[str, str]:
         if not node.name:
             node.name = f"{node.op_type}_unnamed_{index}"
     return named
+
+
+def has_static_shapes(source: Path) -> bool:
+    """Whether no shape inside the network depends on values.
+
+    onnx2tf marks what it splits as dynamic even then, and with one such mark tflite-runtime 2.14 leaves the
+    whole network to slow kernels instead of XNNPACK.
+    """
+    from models.count import infer_shapes
+    from models.onnx_file import load_graph
+
+    shapes = infer_shapes(load_graph(source))
+    outputs = (name for node in load_graph(source).graph.node for name in node.output if name)
+    return all(name in shapes for name in outputs)
+
+
+def is_approximate_gelu(node: Any) -> bool:
+    """Whether it is the Gelu that is computed with tanh."""
+    return node.op_type == "Gelu" and any(
+        attribute.name == "approximate" and attribute.s == b"tanh" for attribute in node.attribute
+    )
 
 
 def inputs_to_keep(graph: Any, interface: Interface, layout: str) -> list[str]:
@@ -100,16 +121,21 @@ def feeds_convolution(graph: Any, name: str) -> bool:
     return False
 
 
-def _export(network: Any, kept: list[str], folder: Path) -> tuple[Any, Mapping[str, Any]]:
+def _export(network: Any, kept: list[str], source: Path, folder: Path) -> tuple[Any, Mapping[str, Any]]:
     """Run the back end up to its float32 file; returns its graph as written, and its table of tensors."""
     from onnx2tf import tflite_builder
 
     written: list[Any] = []
+    gelus = {node.name for node in network.graph.node if is_approximate_gelu(node)}
+    is_static = has_static_shapes(source)
 
     def write(*, schema_tflite: Any, model_ir: Any, output_tflite_path: str, timing: Any = None) -> None:
         # Without this the file permits float16 where the processor has it: not what fp32 means here.
         model_ir.metadata.pop("__tflite_model_metadata_entries__", None)
-        written.append(write_model(schema_tflite, model_ir, folder / MODEL_NAME))
+        if is_static:
+            for tensor in model_ir.tensors.values():
+                tensor.shape_signature = list(tensor.shape)
+        written.append(write_model(schema_tflite, model_ir, folder / MODEL_NAME, gelus))
         raise _WrittenError
 
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
@@ -159,7 +185,8 @@ def operator_rows(
     """One row an operator of the .tflite file, in order: its type and the ONNX nodes that it covers.
 
     onnx2tf notes the node that an operator was made for; nodes that it folded into another operator are found
-    by the tensor that now holds their result. `nodes` maps each name to its ONNX operator.
+    by the tensor that now holds their result. `nodes` maps each name to its ONNX operator, `inputs` and
+    `outputs` are tensor names.
     """
     covered: dict[str, list[str]] = {}
     for record in report["records"]:
@@ -170,5 +197,6 @@ def operator_rows(
         for tensor in operator.outputs:
             names += covered.get(tensor, [])
         nodes = {name: node_operators[name] for name in names if name in node_operators}
-        rows.append({"type": operator.op_type, "nodes": nodes})
+        ends = {"inputs": list(operator.inputs), "outputs": list(operator.outputs)}
+        rows.append({"type": operator.op_type, "nodes": nodes, **ends})
     return rows

@@ -6,6 +6,7 @@ spares onnx2tf the copies of the weights that its own writer makes (11 times the
 """
 
 import dataclasses
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +23,12 @@ UNSET_OFFSET = 2**62
 Array = NDArray[Any]
 
 
-def write_model(schema: Any, model_ir: Any, path: Path) -> Any:
+def write_model(schema: Any, model_ir: Any, path: Path, approximate_gelus: Collection[str] = ()) -> Any:
     """Write onnx2tf's `model_ir` (its `ModelIR`) and return what was really written of it.
 
-    `schema` is onnx2tf's table of the flatbuffer's classes. Only the weights of the main graph are moved
-    behind it; bodies of If and Loop keep theirs inside.
+    `schema` is onnx2tf's table of the flatbuffer's classes, `approximate_gelus` the names of the ONNX nodes
+    Gelu with `approximate="tanh"`. Only the weights of the main graph are moved behind the flatbuffer; bodies
+    of If and Loop keep theirs inside.
     """
     from onnx2tf.tflite_builder import model_writer
 
@@ -35,6 +37,7 @@ def write_model(schema: Any, model_ir: Any, path: Path) -> Any:
     for name in weights:
         written.tensors[name] = dataclasses.replace(written.tensors[name], data=b"")
     model = model_writer.build_model_object(schema_tflite=schema, model_ir=written)
+    _approximate(schema, written, model, approximate_gelus)
     buffers = []
     for name, tensor in zip(written.tensors, model.subgraphs[0].tensors, strict=True):
         if name in weights:
@@ -52,6 +55,18 @@ def write_model(schema: Any, model_ir: Any, path: Path) -> Any:
             np.ascontiguousarray(values).tofile(file)
         file.truncate(end)
     return written
+
+
+def _approximate(schema: Any, written: Any, model: Any, nodes: Collection[str]) -> None:
+    """Give GELU its attribute, which onnx2tf 2.6.9 drops: it would compute the exact one (error 3e-4)."""
+    found = set()
+    for operator, made in zip(written.operators, model.subgraphs[0].operators, strict=True):
+        if operator.op_type == "GELU" and operator.onnx_node_name in nodes:
+            made.builtinOptionsType = schema["BuiltinOptions"].GeluOptions
+            made.builtinOptions = schema["GeluOptionsT"](approximate=True)
+            found.add(operator.onnx_node_name)
+    if found != set(nodes):
+        raise RuntimeError(f"onnx2tf made no GELU of {', '.join(sorted(set(nodes) - found))}")
 
 
 def _is_large(tensor: Any) -> bool:

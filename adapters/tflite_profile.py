@@ -1,11 +1,12 @@
 """LiteRT's profile in the common schema: which ONNX nodes stand behind what XNNPACK says that it ran.
 
 LiteRT tells the index of an operator that it runs itself. XNNPACK, which runs nearly all, only tells the kind
-of each of its own operators in order of execution. That order is the file's, with operators merged, dropped
-(reshapes) or doubled (copies), so both sequences are aligned by kind, as in a diff.
+of each of its own operators in order of execution. LiteRT's way to cut the file into parts for XNNPACK and
+parts for itself gives that order; XNNPACK then merges, drops (reshapes) or doubles (copies) operators, so
+both sequences are aligned by kind, as in a diff.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from statistics import median
 from typing import Any, Literal
 
@@ -62,7 +63,8 @@ TYPES_OF_KERNEL: Mapping[str, frozenset[str]] = {
     "Reduce Min": frozenset({"REDUCE_MIN"}),
     "Square Root": frozenset({"SQRT"}),
     "Reciprocal Square Root": frozenset({"RSQRT"}),
-    "Square": frozenset({"SQUARE"}),
+    "Square": frozenset({"SQUARE", "MUL"}),  # of a value with itself
+    "Normalize": frozenset({"SUM"}),  # a sum in which XNNPACK merged the squares
     "Exp": frozenset({"EXP"}),
     "Log": frozenset({"LOG"}),
     "Abs": frozenset({"ABS"}),
@@ -113,7 +115,10 @@ def read_profile(runs: Sequence[Sequence[Event]], wall_ns: Sequence[int], rows: 
     events = timed[0]
     if any(len(run) != len(events) for run in timed):
         raise RuntimeError("LiteRT's profiler lost events of an inference: profile again")
-    found = align(events, rows)
+    own = {event.index for event in events if event.kind == OPERATOR_EVENT}
+    order = execution_order(rows, own)
+    aligned = align(events, [rows[index] for index in order], order)
+    found = [None if place is None else order[place] for place in aligned]
     entries = tuple(
         _entry(event, 1000 * int(median(run[position].elapsed_us for run in timed)), rows, found[position])
         for position, event in enumerate(events)
@@ -151,15 +156,41 @@ def kernel_kind(event: Event) -> str:
     return event.tag.partition(" (")[0]
 
 
-def align(events: Sequence[Event], rows: Rows) -> list[int | None]:
-    """The index into `rows` of the operator behind each event, None where no one fits.
+def execution_order(rows: Rows, own: Collection[int]) -> list[int]:
+    """Indices of `rows` as LiteRT runs them when it runs those of `own` itself and a delegate the others.
 
-    The alignment with the most matches, in which both sequences keep their order. Memory is two bytes for
-    every pair of an event and an operator.
+    As TFLite's graph partitioning does it: each part takes every operator of one side whose inputs are there.
     """
+    made = {tensor for row in rows for tensor in row["outputs"]}
+    order: list[int] = []
+    left = list(range(len(rows)))
+    while left:
+        side: bool | None = None
+        later = []
+        for index in left:
+            is_own = index in own
+            if side in (None, is_own) and made.isdisjoint(rows[index]["inputs"]):
+                side = is_own
+                order.append(index)
+                made.difference_update(rows[index]["outputs"])
+            else:
+                later.append(index)
+        if len(later) == len(left):
+            raise RuntimeError("operators.json is not in topological order: convert the network again")
+        left = later
+    return order
+
+
+def align(events: Sequence[Event], rows: Rows, indices: Sequence[int]) -> list[int | None]:
+    """The place in `rows` of the operator behind each event, None where no one fits.
+
+    `indices` are the operators' indices in the file. The alignment with the most matches, in which both
+    sequences keep their order. Memory is two bytes for every pair of an event and an operator.
+    """
+    types = np.array([row["type"] for row in rows])
     first = np.zeros((len(rows), len(events)), dtype=bool)
     for position, event in enumerate(events):
-        first[:, position] = _fits(event, rows)
+        first[:, position] = _fits(event, types, np.asarray(indices))
     again = first & np.array([kernel_kind(event) in REPEATED for event in events], dtype=bool)
     scores = np.zeros((len(rows) + 1, len(events) + 1), dtype=np.int16)
     for index in range(len(rows)):
@@ -167,11 +198,11 @@ def align(events: Sequence[Event], rows: Rows) -> list[int | None]:
     return _trace(scores, first, again)
 
 
-def _fits(event: Event, rows: Rows) -> NDArray[np.bool_]:
+def _fits(event: Event, types: NDArray[Any], indices: NDArray[Any]) -> Any:
     if event.kind == OPERATOR_EVENT:
-        return np.array([index == event.index for index in range(len(rows))], dtype=bool)
-    types = TYPES_OF_KERNEL.get(kernel_kind(event), frozenset())
-    return np.array([event.kind == KERNEL_EVENT and row["type"] in types for row in rows], dtype=bool)
+        return indices == event.index
+    fitting = TYPES_OF_KERNEL.get(kernel_kind(event), frozenset()) if event.kind == KERNEL_EVENT else ()
+    return np.isin(types, list(fitting))
 
 
 def _next_scores(above: Matrix, first: NDArray[np.bool_], again: NDArray[np.bool_], into: Matrix) -> None:

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 SMALL_BYTES = 1024
 """Shapes and scalars are read: shape inference looks at them."""
 
+NUMPYS_OWN = 1
+"""`dtype.isbuiltin` of numpy's own types; bfloat16 and packed int4 come from a package."""
+
 Array = NDArray[Any]
 
 
@@ -24,9 +27,8 @@ def load_mapped(source: Path) -> tuple[Any, dict[str, Array]]:
     Weights that lie inside the ONNX file stay there.
     """
     import onnx
-    from onnx.external_data_helper import ExternalDataInfo, load_external_data_for_tensor
 
-    from models.onnx_external import EXTERNAL, all_tensors, tensor_byte_count
+    from models.onnx_external import EXTERNAL, all_tensors
 
     network = onnx.load(source, load_external_data=False)
     initializers = {tensor.name for tensor in network.graph.initializer}
@@ -34,16 +36,25 @@ def load_mapped(source: Path) -> tuple[Any, dict[str, Array]]:
     for tensor in all_tensors(network):
         if tensor.data_location != EXTERNAL:
             continue
+        data = _map(tensor, source.parent)
         dtype = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)
-        if tensor.name in initializers and dtype.isbuiltin and tensor_byte_count(tensor) > SMALL_BYTES:
-            info = ExternalDataInfo(tensor)
-            place = source.parent / info.location
-            shape = tuple(tensor.dims)
-            mapped[tensor.name] = np.asarray(np.memmap(place, dtype, "r", int(info.offset or 0), shape))
+        if tensor.name in initializers and dtype.isbuiltin == NUMPYS_OWN and data.nbytes > SMALL_BYTES:
+            mapped[tensor.name] = np.asarray(data.view(dtype).reshape(tuple(tensor.dims)))
         else:
-            load_external_data_for_tensor(tensor, str(source.parent))
+            tensor.raw_data = data.tobytes()
             tensor.data_location = onnx.TensorProto.DEFAULT
+            tensor.ClearField("external_data")
     return network, mapped
+
+
+def _map(tensor: Any, folder: Path) -> Array:
+    """The tensor's bytes in its external file, mapped.
+
+    onnx's own reader would refuse a file with several hard links, which a cache may well have.
+    """
+    place = {entry.key: entry.value for entry in tensor.external_data}
+    offset, length = int(place.get("offset", 0)), int(place["length"])
+    return np.memmap(folder / place["location"], np.uint8, "r", offset, (length,))
 
 
 @contextmanager
