@@ -90,8 +90,14 @@ def executable_mappings(process: int) -> tuple[CodeMapping, ...]:
         span, rights, _, _, _, *path = line.split(maxsplit=5)
         if "x" in rights and not (path and path[0].startswith("[v")):  # vdso, vsyscall
             start, end = (int(part, 16) for part in span.split("-"))
-            found.append(CodeMapping(start, end, path[0] if path and path[0].startswith("/") else ""))
+            found.append(CodeMapping(start, end, _file(path[0]) if path else ""))
     return tuple(found)
+
+
+def _file(path: str) -> str:
+    """The path, or "" for what is no file that can be opened: memory shared or named, a file that is gone."""
+    is_file = path.startswith("/") and not path.startswith(("/memfd:", "/dev/"))
+    return path if is_file and not path.endswith(" (deleted)") else ""
 
 
 def code_made_at_run_time(process: int) -> tuple[Bytes, ...]:
