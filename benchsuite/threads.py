@@ -69,6 +69,15 @@ class CodeSamples:
         """Samples taken."""
         return sum(self.by_isa.values())
 
+    @property
+    def multiply_adds(self) -> int:
+        """Samples near any multiply-add."""
+        return self.total - self.by_isa.get("", 0)
+
+    def part(self, isa: str) -> float:
+        """Part of the samples near a multiply-add that were near one of that instruction set."""
+        return self.by_isa.get(isa, 0) / self.multiply_adds if self.multiply_adds else 0.0
+
     def share(self, isa: str) -> float:
         """Part of all samples near a multiply-add of that instruction set."""
         return self.by_isa.get(isa, 0) / self.total if self.total else 0.0
