@@ -89,8 +89,8 @@ def test_code_made_at_run_time_is_seen_where_it_runs() -> None:
     if samples.refused:
         pytest.skip(samples.refused)
     assert samples.total > 5
-    assert samples.share("AVX2 FMA") == 1.0
-    assert samples.by_file == {"": samples.total}
+    assert samples.share("AVX2 FMA") > 0.8  # the first ones may still be in Python
+    assert samples.by_file[""] > 0.8 * samples.total
 
 
 def test_other_code_is_none_of_the_instruction_sets() -> None:
