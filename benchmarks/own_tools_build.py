@@ -97,6 +97,25 @@ def _onnxruntime_library(folder: Path) -> Path:
     return link
 
 
+def build_mnn(source: Path | None, folder: Path) -> Path:
+    """The loop of MNN's benchmark as a library that is loaded beside MNN's extension module; built once.
+
+    `source` is a checkout of MNN of the installed version. The wheel is built with the old ABI of libstdc++.
+    Raises `BenchError` when it is missing or cannot be compiled.
+    """
+    library = folder / "mnn_benchmark.so"
+    if library.exists():
+        return library
+    if source is None:
+        raise BenchError("needs its headers", where="MNN benchmark", hint="--mnn-source DIR")
+    _compile(
+        *("-shared", "-fPIC", "-D_GLIBCXX_USE_CXX11_ABI=0", f"-I{source / 'include'}"),
+        str(HERE / "own_tools_mnn.cc"),
+        *("-o", str(library)),
+    )
+    return library
+
+
 def _compile(*arguments: str) -> None:
     if shutil.which(COMPILER[0]) is None:
         raise BenchError(f"there is no {COMPILER[0]} on the PATH", hint="install a C++ compiler")

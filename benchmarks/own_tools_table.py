@@ -11,13 +11,14 @@ from enum import StrEnum
 from pathlib import Path
 
 import numpy as np
-from own_tools_build import build_onnxruntime
+from own_tools_build import build_mnn, build_onnxruntime
 
 from adapters.protocol import Prepared
 from models.errors import BenchError
 
 TOOL_TIMEOUT_SECONDS = 600
 TAIL_LINES = 6
+ROOT = Path(__file__).parent.parent
 SECONDS = re.compile(r"\d+\.\d{9}")
 OPENVINO_TYPES = {"float32": "f32", "int64": "i64", "int32": "i32", "bool": "bool"}
 
@@ -92,7 +93,7 @@ def _environment(folder: Path) -> dict[str, str]:
     stub = folder / "stub"
     (stub / "openvino_telemetry").mkdir(parents=True, exist_ok=True)
     (stub / "openvino_telemetry" / "__init__.py").touch()
-    return {**os.environ, "PYTHONPATH": str(stub)}
+    return {**os.environ, "PYTHONPATH": os.pathsep.join((str(stub), str(ROOT)))}
 
 
 def raw_inputs(job: Job) -> dict[str, Path]:
@@ -151,6 +152,24 @@ def _start_onnxruntime(job: Job) -> list[str]:
     return [*command, *(str(word) for pair in raw_inputs(job).items() for word in pair)]
 
 
+def _start_mnn(job: Job) -> list[str]:
+    library = build_mnn(job.sources.mnn, job.folder)
+    return _program("own_tools_mnn.py", str(library), str(job.prepared.path), *_counts(job))
+
+
+def _start_tvm(job: Job) -> list[str]:
+    options = json.dumps(dict(job.prepared.options))
+    return _program("own_tools_tvm.py", str(job.prepared.path), options, *_counts(job))
+
+
+def _counts(job: Job) -> tuple[str, ...]:
+    return (str(job.threads), str(job.warm_up), str(job.runs), str(job.inputs))
+
+
+def _program(name: str, *words: str) -> list[str]:
+    return [sys.executable, str(Path(__file__).with_name(name)), *words]
+
+
 def _read_samples(output: str, job: Job) -> float:
     """Programs that print one time (seconds) a line, between lines of words."""
     samples = [1000 * float(line) for line in output.splitlines() if SECONDS.fullmatch(line.strip())]
@@ -162,5 +181,7 @@ def _read_samples(output: str, job: Job) -> float:
 TOOLS = {
     "ort": Tool("ort", "onnxruntime_perf_test", Statistic.MEDIAN, _start_onnxruntime, _read_samples),
     "openvino": Tool("openvino", "benchmark_app", Statistic.MEDIAN, _start_openvino, _read_openvino),
+    "mnn": Tool("mnn", "MNN benchmark", Statistic.MEDIAN, _start_mnn, _read_samples),
+    "tvm": Tool("tvm", "time_evaluator", Statistic.MEDIAN, _start_tvm, _read_samples),
     "tflite": Tool("tflite", "litert-benchmark", Statistic.MEDIAN, _start_litert, _read_litert),
 }

@@ -48,8 +48,8 @@ def _not_used(inspection: Inspection, look: Look, flags: str) -> Iterator[str]:
     best = best_isa(flags)
     there = any(best in binary.scan.counts for binary in look.binaries)
     samples = look.samples
-    if there and best and samples.total and samples.share(best) < RARE_SHARE:
-        yield f"has {best} but hardly uses it: {samples.share(best):.0%} of the time in the probe"
+    if there and best and samples.multiply_adds and samples.part(best) < RARE_SHARE:
+        yield f"has {best} but hardly uses it: {samples.part(best):.0%} of its multiply-adds in the probe"
 
 
 def _unknown_at_run_time(inspection: Inspection, look: Look, flags: str) -> Iterator[str]:

@@ -69,6 +69,15 @@ class CodeSamples:
         """Samples taken."""
         return sum(self.by_isa.values())
 
+    @property
+    def multiply_adds(self) -> int:
+        """Samples near any multiply-add."""
+        return self.total - self.by_isa.get("", 0)
+
+    def part(self, isa: str) -> float:
+        """Part of the samples near a multiply-add that were near one of that instruction set."""
+        return self.by_isa.get(isa, 0) / self.multiply_adds if self.multiply_adds else 0.0
+
     def share(self, isa: str) -> float:
         """Part of all samples near a multiply-add of that instruction set."""
         return self.by_isa.get(isa, 0) / self.total if self.total else 0.0
@@ -90,8 +99,14 @@ def executable_mappings(process: int) -> tuple[CodeMapping, ...]:
         span, rights, _, _, _, *path = line.split(maxsplit=5)
         if "x" in rights and not (path and path[0].startswith("[v")):  # vdso, vsyscall
             start, end = (int(part, 16) for part in span.split("-"))
-            found.append(CodeMapping(start, end, path[0] if path and path[0].startswith("/") else ""))
+            found.append(CodeMapping(start, end, _file(path[0]) if path else ""))
     return tuple(found)
+
+
+def _file(path: str) -> str:
+    """The path, or "" for what is no file that can be opened: memory shared or named, a file that is gone."""
+    is_file = path.startswith("/") and not path.startswith(("/memfd:", "/dev/"))
+    return path if is_file and not path.endswith(" (deleted)") else ""
 
 
 def code_made_at_run_time(process: int) -> tuple[Bytes, ...]:

@@ -16,14 +16,13 @@ from benchsuite.frameworks_doctor import Inspection, Look, inspect
 from benchsuite.policy import Policy
 from reports.as_rich import draw_rich
 from reports.footnotes import Footnotes
-from reports.speedup import milliseconds
 from reports.table import Style, Table, TableCell, cells
 
 ALL = "all"
 SCHEMA = "bench.doctor.frameworks/1"
 FOUND_COLUMNS = cells(
     *("framework", "threads", "version", "precision", "in the binary", "at run time"),
-    *("ms", "busy", "cores", "idle"),
+    *("busy", "cores", "idle"),
 )
 HOW_COLUMNS = cells("framework", "fact", "value")
 TRIED_COLUMNS = cells("framework", "variant", "threads", "networks", "time ÷ default's", "options")
@@ -77,14 +76,13 @@ def _found_table(found: Sequence[Inspection], flags: str) -> Table:
 
 def _found(one: Inspection, look: Look) -> tuple[TableCell, ...]:
     if look.refused or look.use is None or look.idle is None or look.precision is None:
-        return (*cells(str(look.threads), one.version or "–"), *(TableCell("–", Style.MISSING),) * 7)
+        return (*cells(str(look.threads), one.version or "–"), *(TableCell("–", Style.MISSING),) * 6)
     return cells(
         str(look.threads),
         one.version or look.facts.get("version", ""),
         look.precision.name + ("" if look.precision.sums_exact else ", narrow sums"),
         _most(look.in_binary),
         _shares(look),
-        milliseconds(look.median_ns / 1e6),
         str(len(look.use.busy)),
         ", ".join(map(str, sorted(look.use.busy_cores))),
         f"{look.idle.cores_used * 1000:.0f} ms",
@@ -122,6 +120,7 @@ def _how(one: Inspection) -> dict[str, str]:
     code = {
         f"code in {Path(binary.path).name or 'memory only'}": _counts(binary.scan.counts)
         for binary in good.binaries
+        if binary.scan.counts
     }
     return {**facts, "converter": good.converter, **said, **code}
 
