@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ ALONE = {"op_pattern": 8}
 VIEWS = ("relax.reshape", "relax.squeeze", "relax.expand_dims", "relax.flatten")
 EXCHANGE = "exchange_last_axes"
 MOST_DEPTHWISE_PIXELS = 8
+MOST_FACTORS = 4
 
 Legalize = Callable[[Any, Any], Any]
 
@@ -34,6 +36,7 @@ def legalizations(unit: VectorUnit) -> dict[str, Legalize]:
     return {
         "relax.matmul": lambda builder, call: _matmul(builder, call, unit),
         "relax.permute_dims": _transpose,
+        "relax.power": _power,
         **dict.fromkeys(VIEWS, _view),
         "relax.nn.conv2d": lambda builder, call: _convolution(builder, call, unit, "NHWC", "OHWI"),
         "relax.nn.conv1d": lambda builder, call: _convolution(builder, call, unit, "NWC", "OWI"),
@@ -150,6 +153,21 @@ def _view(builder: Any, call: Any) -> Any:
     return builder.call_te(
         topi.reshape, call.args[0], _shape(call), primfunc_name_hint="reshape", primfunc_attrs=ALONE
     )
+
+
+def _power(builder: Any, call: Any) -> Any:
+    """A whole power as products, since the C library's function takes one number at a time."""
+    from tvm import te
+
+    exponent = _known(builder, call.args[1])
+    count = 0 if exponent is None or exponent.size != 1 else float(exponent.reshape(-1)[0])
+    if count not in range(2, MOST_FACTORS + 1):
+        return _own(builder, call)
+
+    def multiplied(x: Any) -> Any:
+        return te.compute(x.shape, lambda *at: prod(x(*at) for _ in range(int(count))), name="power")
+
+    return builder.call_te(multiplied, call.args[0], primfunc_name_hint="power")
 
 
 def _transpose(builder: Any, call: Any) -> Any:

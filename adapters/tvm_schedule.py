@@ -227,7 +227,7 @@ def rows(schedule: Any, unit: VectorUnit) -> Any:
     if not any(_sums_last_axis(schedule, block) for block in blocks if _is_reduction(schedule, block)):
         return None
     last = blocks[-1]
-    shared = min(_leading(schedule, block) for block in blocks)
+    shared = min(_shared(schedule, block, last) for block in blocks)
     loops = schedule.get_loops(last)
     if not shared or shared > len(loops):
         return None
@@ -283,10 +283,15 @@ def _sums_last_axis(schedule: Any, block: Any) -> bool:
     return any(str(read.region[-1].min) in summed for read in schedule.get(block).reads if read.region)
 
 
-def _leading(schedule: Any, block: Any) -> int:
-    """How many axes of a block come before its first sum; all of a block without."""
-    kinds = [iterator.iter_type for iterator in schedule.get(block).iter_vars]
-    return kinds.index(2) if 2 in kinds else len(kinds)
+def _shared(schedule: Any, block: Any, last: Any) -> int:
+    """How many of a block's first axes are the last block's too: not summed, and of the same size."""
+    count = 0
+    for mine, its in zip(schedule.get(block).iter_vars, schedule.get(last).iter_vars, strict=False):
+        same = int(mine.dom.extent) == int(its.dom.extent)
+        if mine.iter_type == 2 or its.iter_type == 2 or not same:
+            break
+        count += 1
+    return count
 
 
 def separate_nests(schedule: Any, unit: VectorUnit) -> Any:
