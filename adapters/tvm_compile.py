@@ -33,7 +33,7 @@ class Network:
 
 
 def fused(source: Path, target: Any, unit: VectorUnit) -> Network:
-    """The ONNX file as kernels in our own lowering, not scheduled yet."""
+    """The ONNX file as kernels in our own lowering, with our schedules."""
     from tvm import relax
 
     passes = relax.transform
@@ -55,18 +55,29 @@ def fused(source: Path, target: Any, unit: VectorUnit) -> Network:
         plain = _through(module, lowering)
         grouped = passes.FuseOps()(plain)
         kernels = kernels_of(plain, grouped, node_names)
-        return Network(passes.FuseTIR()(grouped), kernels)
+        use_vector_math()
+        return Network(schedule_kernels(passes.FuseTIR()(grouped), unit), kernels)
 
 
-def build(network: Network, target: Any, unit: VectorUnit, folder: Path) -> None:
-    """Schedule the kernels, write the library, the weights and the description into the folder."""
+def fused_by_default(source: Path, target: Any) -> Network:
+    """The ONNX file as kernels of TVM's own CPU pipeline, which schedules none of them."""
+    from tvm.relax.backend.cpu_generic import pipeline
+
+    module, node_names = import_network(source)
+    with target:
+        *lowering, fuse, into_kernels = pipeline.legalize_passes(target)
+        plain = _through(module, [*pipeline.library_dispatch_passes(target), *lowering])
+        grouped = fuse(plain)
+        return Network(into_kernels(grouped), kernels_of(plain, grouped, node_names))
+
+
+def build(network: Network, target: Any, folder: Path) -> None:
+    """Write the library, the weights and the description of scheduled kernels into the folder."""
     import tvm
     from tvm import relax
 
-    use_vector_math()
     with target:
-        module = schedule_kernels(network.module, unit)
-        module, weights = detach_weights(module)
+        module, weights = detach_weights(network.module)
         executable = tvm.compile(module, target=target, relax_pipeline=_to_virtual_machine(relax.transform))
     _link(executable, folder / LIBRARY)
     rows = write_weights(weights, folder / WEIGHTS)

@@ -51,12 +51,12 @@ def _matmul(builder: Any, call: Any, unit: VectorUnit) -> Any:
     weight = _known(builder, b) if len(b_shape) == 2 else None
     if weight is not None:
         rows = int(np.prod(a_shape[:-1]))
-        tile = choose_tile(rows, b_shape[1], unit)
+        tile = choose_tile(rows, b_shape[1], b_shape[0], unit)
         packed = _constant(pack_columns(weight, tile))
         kernel = partial(product_with_weights, width=b_shape[1], tile=tile)
         return _kernel(builder, "matmul", kernel, a, packed)
     source = _transposed_source(builder, b)
-    tile = choose_tile(a_shape[-2], b_shape[-1], unit)
+    tile = choose_tile(a_shape[-2], b_shape[-1], a_shape[-1], unit)
     name = "matmul" if source is None else "matmul_transposed"
     kernel = partial(product_of_two, b_transposed=source is not None, tile=tile)
     return _kernel(builder, name, kernel, a, b if source is None else source)
@@ -86,7 +86,8 @@ def _convolution(builder: Any, call: Any, unit: VectorUnit, layout: str, kernel_
     if merge is None:
         return _own(builder, call)
     width = outputs // groups * merge
-    tile = choose_tile(int(np.prod(spatial)), width, unit, exact=groups > merge)
+    depth = int(np.prod(taps)) * group_inputs * merge
+    tile = choose_tile(int(np.prod(spatial)), width, depth, unit, exact=groups > merge)
     kernel = partial(convolution, window=window, outputs=outputs, groups=groups // merge, tile=tile)
     return _kernel(builder, "conv", kernel, data, _constant(pack_filters(weight, groups, merge, tile)))
 
