@@ -66,9 +66,7 @@ def write_block(path: Path) -> Path:
     return write(path, nodes, inputs, outputs, {**weights, **shapes})
 
 
-def write_one(
-    path: Path, operator: str, shapes: list[list[int]], output: list[int], **attributes: Any
-) -> Path:
+def write_one(path: Path, operator: str, shapes: list[list[int]], output: list[int], **more: Any) -> Path:
     """One node `it`; its first operand is the input `x`, the others are weights."""
     weights = {f"w{index}": normal(*shape) for index, shape in enumerate(shapes[1:])}
     node = helper.make_node(operator, ["x", *weights], ["y"], name="it", **more)
