@@ -37,7 +37,7 @@ def fused(source: Path, target: Any, unit: VectorUnit) -> Network:
     from tvm import relax
 
     passes = relax.transform
-    module, node_names = import_network(source)
+    module, nodes = import_network(source)
     lowering = [
         passes.DecomposeOpsForInference(),
         passes.CanonicalizeBindings(),
@@ -54,7 +54,7 @@ def fused(source: Path, target: Any, unit: VectorUnit) -> Network:
     with target:
         plain = _through(module, lowering)
         grouped = passes.FuseOps()(plain)
-        kernels = kernels_of(plain, grouped, node_names)
+        kernels = kernels_of(plain, grouped, nodes)
         use_vector_math()
         return Network(schedule_kernels(passes.FuseTIR()(grouped), unit), kernels)
 
@@ -63,12 +63,12 @@ def fused_by_default(source: Path, target: Any) -> Network:
     """The ONNX file as kernels of TVM's own CPU pipeline, which schedules none of them."""
     from tvm.relax.backend.cpu_generic import pipeline
 
-    module, node_names = import_network(source)
+    module, nodes = import_network(source)
     with target:
         *lowering, fuse, into_kernels = pipeline.legalize_passes(target)
         plain = _through(module, [*pipeline.library_dispatch_passes(target), *lowering])
         grouped = fuse(plain)
-        return Network(into_kernels(grouped), kernels_of(plain, grouped, node_names))
+        return Network(into_kernels(grouped), kernels_of(plain, grouped, nodes))
 
 
 def build(network: Network, target: Any, folder: Path) -> None:

@@ -3,6 +3,7 @@ the node that makes it.
 """
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,16 @@ ALIGNMENT_BYTES = 64
 """What TVM demands of memory that it did not allocate itself."""
 
 
-def import_network(source: Path) -> tuple[Any, tuple[str, ...]]:
-    """The Relax module of an ONNX file and the names of its nodes; a variable `node7_…` is of the eighth.
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The names of a network's nodes in order, and the places in it of those that make its outputs."""
+
+    names: tuple[str, ...]
+    outputs: tuple[int, ...]
+
+
+def import_network(source: Path) -> tuple[Any, Nodes]:
+    """The Relax module of an ONNX file and its nodes; a variable `node7_…` is of the eighth.
 
     Raises `Unsupported` with the operators that TVM's importer lacks, or the node that it cannot take.
     """
@@ -39,7 +48,13 @@ def import_network(source: Path) -> tuple[Any, tuple[str, ...]]:
         if not importer.at_node:
             raise
         raise Unsupported(f"{importer.at_node}: TVM's ONNX importer fails: {fault}") from fault
-    return module, tuple(node.name or node.output[0] for node in proto.graph.node)
+    return module, _nodes(proto.graph)
+
+
+def _nodes(graph: Any) -> Nodes:
+    makers = {name: place for place, node in enumerate(graph.node) for name in node.output}
+    names = tuple(node.name or node.output[0] for node in graph.node)
+    return Nodes(names, tuple(makers.get(value.name, -1) for value in graph.output))
 
 
 def mapped_tensor(values: Any) -> Any:
