@@ -11,7 +11,17 @@ import numpy as np
 
 from adapters.framework import Framework
 from adapters.interface import Interface, onnx_interface, read_interface
-from adapters.protocol import Conversion, Converted, Inputs, Prepared, Profile, Session, Setting
+from adapters.protocol import (
+    Conversion,
+    Converted,
+    Inputs,
+    Prepared,
+    Profile,
+    Session,
+    Setting,
+    Unsupported,
+)
+from adapters.tvm_database import NONE, all_records, files_of
 from adapters.tvm_machine import cpu_name, host_target, vector_unit
 
 HERE = Path(__file__).parent
@@ -21,8 +31,8 @@ DISTRIBUTIONS = ("apache-tvm", "apache-tvm-ffi")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TvmAdapter(Framework):
-    """TVM's compiler, with the schedules of `adapters.tvm_schedule` or (`schedule` "none") with no more than
-    its own pipeline.
+    """TVM's compiler, with the schedules of `adapters.tvm_schedule`, with those that were tuned (`tuned`), or
+    (`schedule` "none") with no more than its own pipeline.
     """
 
     def conversion(self, setting: Setting) -> Conversion | None:
@@ -31,7 +41,7 @@ class TvmAdapter(Framework):
             tool="TVM's compiler",
             distributions=DISTRIBUTIONS,
             options={**self.options, "cpu": cpu_name()},
-            files=CONVERTER_FILES,
+            files=(*CONVERTER_FILES, *(files_of(cpu_name()) if self.tuned else ())),
         )
 
     def convert(self, source: Path, folder: Path, setting: Setting) -> Converted:
@@ -39,13 +49,20 @@ class TvmAdapter(Framework):
         from adapters.tvm_compile import LIBRARY, build, fused, fused_by_default
 
         onnx_interface(source).write(folder)
+        records = all_records(files_of(cpu_name())) if self.tuned else NONE
         target = host_target(self.options)
         if self.options["schedule"] == "none":
             network = fused_by_default(source, target)
         else:
-            network = fused(source, target, vector_unit(target, self.options))
+            network = fused(source, target, vector_unit(target, self.options), records)
+        if self.tuned and not network.kernels_measured:
+            raise Unsupported(
+                f"no kernel of this network was tuned on a {cpu_name()}: "
+                f"`python -m adapters.tvm_tune {source} --trials 64` makes a database"
+            )
         build(network, target, folder)
-        return Converted(LIBRARY, {"target": str(target)})
+        tuning = {"tuned": network.tuning} if self.tuned else {}
+        return Converted(LIBRARY, {"target": str(target), **tuning})
 
     def load(self, prepared: Prepared, setting: Setting) -> Session:
         """Load the library and the weights; TVM reads the number of threads when it is imported.
@@ -147,6 +164,14 @@ TVM = TvmAdapter(
         "square-tiles": {"vectors": "3"},
         "long-spin": {"spin-count": "300000"},
     },
+)
+TVM_TUNED = TvmAdapter(
+    name="tvm-tuned",
+    title="Apache TVM, kernels tuned with MetaSchedule where that beat our schedules",
+    distribution="apache-tvm",
+    extra="tvm",
+    options=dict(TVM.options),
+    tuned=True,
 )
 TVM_DEFAULT = TvmAdapter(
     name="tvm-default",

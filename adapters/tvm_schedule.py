@@ -1,9 +1,10 @@
 """One way to run every kind of kernel on a CPU, without tuning: register tiles, rows, or plain loops."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
+from adapters.tvm_database import Record, from_record, kernel_key
 from adapters.tvm_kernels import DEPTHWISE_STAGE, PACK_STAGE, PAD_STAGE, TILE_STAGE
 from adapters.tvm_machine import VectorUnit
 
@@ -12,14 +13,18 @@ LEAST_PARALLEL_ELEMENTS = 4096
 """Less work than this is done before the other threads have woken up."""
 
 
-def schedule_kernels(module: Any, unit: VectorUnit) -> Any:
-    """The module with a schedule for every kernel that has none yet."""
+def schedule_kernels(module: Any, unit: VectorUnit, records: Mapping[str, Record]) -> Any:
+    """The module with a schedule for every kernel that has none yet: a tuned one where there is one."""
     from tvm import tirx
 
     changed = {}
     for variable, function in module.functions_items():
         if isinstance(function, tirx.PrimFunc) and not _is_scheduled(function):
-            changed[variable] = scheduled(function, unit)
+            record = records.get(kernel_key(function)) if records else None
+            if record is not None and record.trace is not None:
+                changed[variable] = from_record(function, record)
+            else:
+                changed[variable] = scheduled(function, unit)
     for variable, function in changed.items():
         module[variable] = function
     return module
