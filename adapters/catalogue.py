@@ -21,6 +21,8 @@ ADAPTERS = {
     "mnn": "adapters.mnn:MNN",
     "openvino": "adapters.openvino:OPENVINO",
     "tvm": "adapters.tvm:TVM",
+    "tvm-tuned": "adapters.tvm:TVM_TUNED",
+    "tvm-default": "adapters.tvm:TVM_DEFAULT",
 }
 
 REFERENCE = "ort-noopt"

@@ -1,4 +1,4 @@
-"""Apache TVM on the CPU: with schedules of our own (`tvm`), tuned (`tvm-tuned`), and as it comes (`tvm-default`)."""
+"""Apache TVM on the CPU: schedules of our own (`tvm`), tuned (`tvm-tuned`), as it comes (`tvm-default`)."""
 
 import json
 import os
@@ -11,7 +11,18 @@ import numpy as np
 
 from adapters.framework import Framework
 from adapters.interface import Interface, onnx_interface, read_interface
-from adapters.protocol import Conversion, Converted, Inputs, Prepared, Profile, Session, Setting
+from adapters.protocol import (
+    Conversion,
+    Converted,
+    Inputs,
+    Prepared,
+    Profile,
+    Session,
+    Setting,
+    Unsupported,
+)
+from adapters.tvm_database import NONE, all_records, files_of
+from adapters.tvm_machine import cpu_name, host_target, vector_unit
 
 HERE = Path(__file__).parent
 CONVERTER_FILES = tuple(sorted(HERE.glob("tvm*.py")))
@@ -20,29 +31,38 @@ DISTRIBUTIONS = ("apache-tvm", "apache-tvm-ffi")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TvmAdapter(Framework):
-    """TVM's compiler with the schedules of `adapters.tvm_schedule`."""
+    """TVM's compiler, with the schedules of `adapters.tvm_schedule`, with those that were tuned (`tuned`), or
+    (`schedule` "none") with no more than its own pipeline.
+    """
 
     def conversion(self, setting: Setting) -> Conversion | None:
         """Compiled for the CPU of this machine."""
-        from adapters.tvm_machine import cpu_name
-
         return Conversion(
             tool="TVM's compiler",
             distributions=DISTRIBUTIONS,
             options={**self.options, "cpu": cpu_name()},
-            files=CONVERTER_FILES,
+            files=(*CONVERTER_FILES, *(files_of(cpu_name()) if self.tuned else ())),
         )
 
     def convert(self, source: Path, folder: Path, setting: Setting) -> Converted:
         """Import, lower, fuse, schedule, compile, link; weights go into a file of their own."""
-        from adapters.tvm_compile import LIBRARY, build, fused
-        from adapters.tvm_machine import host_target, vector_unit
+        from adapters.tvm_compile import LIBRARY, build, fused, fused_by_default
 
         onnx_interface(source).write(folder)
+        records = all_records(files_of(cpu_name())) if self.tuned else NONE
         target = host_target(self.options)
-        unit = vector_unit(target, self.options)
-        build(fused(source, target, unit), target, unit, folder)
-        return Converted(LIBRARY, {"target": str(target)})
+        if self.options["schedule"] == "none":
+            network = fused_by_default(source, target)
+        else:
+            network = fused(source, target, vector_unit(target, self.options), records)
+        if self.tuned and not network.kernels_measured:
+            raise Unsupported(
+                f"no kernel of this network was tuned on a {cpu_name()}: "
+                f"`python -m adapters.tvm_tune {source} --trials 64` makes a database"
+            )
+        build(network, target, folder)
+        tuning = {"tuned": network.tuning} if self.tuned else {}
+        return Converted(LIBRARY, {"target": str(target), **tuning})
 
     def load(self, prepared: Prepared, setting: Setting) -> Session:
         """Load the library and the weights; TVM reads the number of threads when it is imported.
@@ -51,13 +71,14 @@ class TvmAdapter(Framework):
         """
         os.environ["TVM_NUM_THREADS"] = str(setting.threads)
         os.environ["TVM_BIND_THREADS"] = "0"
-        return TvmSession(prepared.path, {**self.options, **prepared.options}, setting)
+        os.environ["TVM_THREAD_POOL_SPIN_COUNT"] = self.options["spin-count"]
+        return TvmSession(prepared.path, {**self.options, **prepared.options})
 
 
 class TvmSession:
     """One virtual machine with input buffers of its own that are filled before every run."""
 
-    def __init__(self, library: Path, options: Mapping[str, str], setting: Setting) -> None:
+    def __init__(self, library: Path, options: Mapping[str, str]) -> None:
         import tvm
         from tvm import relax
 
@@ -126,16 +147,39 @@ def read_weights(path: Path, rows: list[dict[str, Any]]) -> list[Any]:
     return tensors
 
 
+SHORT_SPIN = {"spin-count": "5000"}
+"""How often an idle thread asks for work before it sleeps. TVM's own 300000 take 0.1 s and more, through
+which an idle worker would disturb the framework being measured.
+"""
 TVM = TvmAdapter(
     name="tvm",
     title="Apache TVM, schedules of our own, not tuned",
     distribution="apache-tvm",
     extra="tvm",
-    options={"fast-math": "1", "lanes": "0", "vectors": "0"},
+    options={"schedule": "tiles", "fast-math": "1", "lanes": "0", "vectors": "0", **SHORT_SPIN},
     variants={
         "strict-math": {"fast-math": "0"},
         "half-vectors": {"lanes": "8"},
         "tall-tiles": {"vectors": "2"},
         "square-tiles": {"vectors": "3"},
+        "long-spin": {"spin-count": "300000"},
     },
+)
+TVM_TUNED = TvmAdapter(
+    name="tvm-tuned",
+    title="Apache TVM, kernels tuned with MetaSchedule where that beat our schedules",
+    distribution="apache-tvm",
+    extra="tvm",
+    options=dict(TVM.options),
+    tuned=True,
+)
+TVM_DEFAULT = TvmAdapter(
+    name="tvm-default",
+    title="Apache TVM as it comes: its own CPU pipeline, no schedules",
+    distribution="apache-tvm",
+    extra="tvm",
+    options={"schedule": "none", "fast-math": "0", **SHORT_SPIN},
+    notes=(
+        "TVM's default pipeline has no schedules for a CPU: loops as written, in one thread; `tvm` has them",
+    ),
 )

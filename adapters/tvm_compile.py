@@ -1,14 +1,15 @@
 """The whole way from ONNX to a library, with the weights in a file beside it."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from adapters.protocol import Unsupported
+from adapters.tvm_database import NONE, Record, kernel_keys
 from adapters.tvm_import import import_network
 from adapters.tvm_legalize import fold_layouts, legalizations
 from adapters.tvm_machine import VectorUnit
@@ -26,18 +27,44 @@ CHANNELS_LAST = {"relax.nn.conv2d": ["NHWC", "OHWI"], "relax.nn.conv1d": ["NWC",
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """A network made of fused kernels, and which nodes each covers, in order of execution."""
+    """A network made of fused kernels, and which nodes each covers, in order of execution.
+
+    Of its different kernels a tuning session measured some, and schedules of `kernels_tuned` were faster.
+    """
 
     module: Any
     kernels: list[dict[str, Any]]
+    kernels_measured: int = 0
+    kernels_tuned: int = 0
+
+    @property
+    def tuning(self) -> str:
+        """What tuning did, in words."""
+        return f"{self.kernels_tuned} kernels of {self.kernels_measured} that were tried"
 
 
-def fused(source: Path, target: Any, unit: VectorUnit) -> Network:
-    """The ONNX file as kernels in our own lowering, not scheduled yet."""
+def fused(source: Path, target: Any, unit: VectorUnit, records: Mapping[str, Record] = NONE) -> Network:
+    """The ONNX file as kernels in our own lowering, with tuned schedules from `records` and our own."""
+    network = unscheduled(source, target, unit)
+    use_vector_math()
+    found = (
+        [row for row in map(records.get, kernel_keys(network.module)) if row is not None] if records else []
+    )
+    with target:
+        return replace(
+            network,
+            module=schedule_kernels(network.module, unit, records),
+            kernels_measured=len(found),
+            kernels_tuned=sum(row.trace is not None for row in found),
+        )
+
+
+def unscheduled(source: Path, target: Any, unit: VectorUnit) -> Network:
+    """The ONNX file as kernels in our own lowering, loops as written."""
     from tvm import relax
 
     passes = relax.transform
-    module, node_names = import_network(source)
+    module, nodes = import_network(source)
     lowering = [
         passes.DecomposeOpsForInference(),
         passes.CanonicalizeBindings(),
@@ -54,19 +81,29 @@ def fused(source: Path, target: Any, unit: VectorUnit) -> Network:
     with target:
         plain = _through(module, lowering)
         grouped = passes.FuseOps()(plain)
-        kernels = kernels_of(plain, grouped, node_names)
+        kernels = kernels_of(plain, grouped, nodes)
         return Network(passes.FuseTIR()(grouped), kernels)
 
 
-def build(network: Network, target: Any, unit: VectorUnit, folder: Path) -> None:
-    """Schedule the kernels, write the library, the weights and the description into the folder."""
+def fused_by_default(source: Path, target: Any) -> Network:
+    """The ONNX file as kernels of TVM's own CPU pipeline, which schedules none of them."""
+    from tvm.relax.backend.cpu_generic import pipeline
+
+    module, nodes = import_network(source)
+    with target:
+        *lowering, fuse, into_kernels = pipeline.legalize_passes(target)
+        plain = _through(module, [*pipeline.library_dispatch_passes(target), *lowering])
+        grouped = fuse(plain)
+        return Network(into_kernels(grouped), kernels_of(plain, grouped, nodes))
+
+
+def build(network: Network, target: Any, folder: Path) -> None:
+    """Write the library, the weights and the description of scheduled kernels into the folder."""
     import tvm
     from tvm import relax
 
-    use_vector_math()
     with target:
-        module = schedule_kernels(network.module, unit)
-        module, weights = detach_weights(module)
+        module, weights = detach_weights(network.module)
         executable = tvm.compile(module, target=target, relax_pipeline=_to_virtual_machine(relax.transform))
     _link(executable, folder / LIBRARY)
     rows = write_weights(weights, folder / WEIGHTS)

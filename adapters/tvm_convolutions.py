@@ -13,10 +13,9 @@ from adapters.tvm_kernels import (
     TILE_STAGE,
     Array,
     Tile,
-    _lanes,
-    _ravel,
-    _unravel,
-    _write_rows,
+    lanes_of,
+    unravel,
+    write_rows,
 )
 
 
@@ -76,7 +75,7 @@ def pack_filters(weight: Array, groups: int, merge: int, tile: Tile) -> Array:
 
 
 def convolution(data: Any, packed: Any, *, window: Window, outputs: int, groups: int, tile: Tile) -> Any:
-    """`data[batch, spatial…, C]` with packed filters: `[batch, spatial…, outputs]`; `groups` after merging."""
+    """`data[batch, spatial…, C]` with packed filters: `[batch, spatial…, outputs]`; merged `groups`."""
     from tvm import te, tirx
 
     batch, *sizes, _ = (int(size) for size in data.shape)
@@ -88,14 +87,14 @@ def convolution(data: Any, packed: Any, *, window: Window, outputs: int, groups:
     c = te.reduce_axis((0, depth), name="c")
 
     def sums(n: Any, mo: Any, no: Any, mi: Any, ni: Any) -> Any:
-        pixel = _unravel(tirx.min(mo * tile.rows + mi, rows - 1), spatial)
+        pixel = unravel(tirx.min(mo * tile.rows + mi, rows - 1), spatial)
         at = _window_at(pixel, taps, window)
         channel = c if groups == 1 else (no // panels_a_group) * depth + c
         return te.sum(padded(n, *at, channel) * packed(no, *taps, c, ni), axis=[*taps, c])
 
     shape = (batch, ceil(rows / tile.rows), int(packed.shape[0]), tile.rows, tile.columns)
-    acc = te.compute(shape, sums, name=TILE_STAGE, attrs=_lanes(tile))
-    return _write_rows(acc, (batch,), spatial, outputs, tile)
+    acc = te.compute(shape, sums, name=TILE_STAGE, attrs=lanes_of(tile))
+    return write_rows(acc, (batch,), spatial, outputs, tile)
 
 
 def depthwise(data: Any, filters: Any, *, window: Window, tile: Tile) -> Any:
@@ -117,8 +116,8 @@ def depthwise(data: Any, filters: Any, *, window: Window, tile: Tile) -> Any:
         return te.sum(padded(n, *where, channel) * filters(*taps, channel), axis=taps)
 
     shape = (batch, *lead, ceil(last / tile.rows), channels // tile.columns, tile.rows, tile.columns)
-    acc = te.compute(shape, sums, name=DEPTHWISE_STAGE, attrs=_lanes(tile))
-    return _write_rows(acc, (batch, *lead), [last], channels, tile)
+    acc = te.compute(shape, sums, name=DEPTHWISE_STAGE, attrs=lanes_of(tile))
+    return write_rows(acc, (batch, *lead), [last], channels, tile)
 
 
 def pad(data: Any, window: Window) -> Any:
@@ -129,16 +128,13 @@ def pad(data: Any, window: Window) -> Any:
         return data
     batch, *sizes, channels = (int(size) for size in data.shape)
     grown = [
-        size + before + after
-        for size, before, after in zip(sizes, window.before, window.after, strict=True)
+        size + before + after for size, before, after in zip(sizes, window.before, window.after, strict=True)
     ]
 
     def padded(n: Any, *at: Any) -> Any:
         *pixel, c = at
         moved = [index - before for index, before in zip(pixel, window.before, strict=True)]
-        inside = [
-            tirx.all(index >= 0, index < size) for index, size in zip(moved, sizes, strict=True)
-        ]
+        inside = [tirx.all(index >= 0, index < size) for index, size in zip(moved, sizes, strict=True)]
         return tirx.if_then_else(tirx.all(*inside), data(n, *moved, c), tirx.const(0, data.dtype))
 
     return te.compute((batch, *grown, channels), padded, name=PAD_STAGE)

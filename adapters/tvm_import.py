@@ -3,6 +3,7 @@ the node that makes it.
 """
 
 import warnings
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,16 @@ ALIGNMENT_BYTES = 64
 """What TVM demands of memory that it did not allocate itself."""
 
 
-def import_network(source: Path) -> tuple[Any, tuple[str, ...]]:
-    """The Relax module of an ONNX file and the names of its nodes; a variable `node7_…` is of the eighth.
+@dataclass(frozen=True, slots=True)
+class Nodes:
+    """The names of a network's nodes in order, and the places in it of those that make its outputs."""
+
+    names: tuple[str, ...]
+    outputs: tuple[int, ...]
+
+
+def import_network(source: Path) -> tuple[Any, Nodes]:
+    """The Relax module of an ONNX file and its nodes; a variable `node7_…` is of the eighth.
 
     Raises `Unsupported` with the operators that TVM's importer lacks, or the node that it cannot take.
     """
@@ -39,7 +48,13 @@ def import_network(source: Path) -> tuple[Any, tuple[str, ...]]:
         if not importer.at_node:
             raise
         raise Unsupported(f"{importer.at_node}: TVM's ONNX importer fails: {fault}") from fault
-    return module, tuple(node.name or node.output[0] for node in proto.graph.node)
+    return module, _nodes(proto.graph)
+
+
+def _nodes(graph: Any) -> Nodes:
+    makers = {name: place for place, node in enumerate(graph.node) for name in node.output}
+    names = tuple(node.name or node.output[0] for node in graph.node)
+    return Nodes(names, tuple(makers.get(value.name, -1) for value in graph.output))
 
 
 def mapped_tensor(values: Any) -> Any:
@@ -53,9 +68,9 @@ def mapped_tensor(values: Any) -> Any:
 
 def _importer(folder: Path) -> Any:
     from tvm import relax
-    from tvm.relax.frontend.onnx.onnx_frontend import ONNXGraphImporter
+    from tvm.relax.frontend.onnx import onnx_frontend
 
-    class Importer(ONNXGraphImporter):  # type: ignore[misc]
+    class Importer(onnx_frontend.ONNXGraphImporter):  # type: ignore[misc]
         """TVM's own importer; large weights become views of the mapped file, and values get their names."""
 
         at_node = ""
@@ -67,18 +82,22 @@ def _importer(folder: Path) -> Any:
             return super()._parse_array(tensor_proto)
 
         def _convert_operator(self, op_name: str, inputs: Any, attrs: Any, opset: int) -> Any:
-            name = attrs["tvm_custom"]["name"]
-            self.at_node = f"operator {op_name} (node {name!r})"
-            made = super()._convert_operator(op_name, inputs, attrs, opset)
+            """As TVM's own, but the result is bound to a name before it is normalised into nameless ones."""
+            self.at_node = f"operator {op_name} (node {attrs['tvm_custom']['name']!r})"
+            convert = onnx_frontend._get_convert_map()[op_name].get_converter(opset)
+            made = convert(self.bb, inputs, attrs, [self._nodes, self._params])
             hint = f"{NODE_MARK}{self.node_count}_"
             self.node_count += 1
             if isinstance(made, relax.Tuple):
-                return relax.Tuple([self._named(field, hint) for field in made.fields])
+                return self.bb.normalize(relax.Tuple([self._named(field, hint) for field in made.fields]))
             return self._named(made, hint)
 
         def _named(self, made: Any, hint: str) -> Any:
-            is_call = isinstance(made, relax.Call)
-            return self.bb.emit(made, hint) if is_call and isinstance(made.ty, relax.TensorType) else made
+            if not isinstance(made, relax.Expr):
+                return made
+            if isinstance(made, relax.Call) and isinstance(self.bb.normalize(made).ty, relax.TensorType):
+                return self.bb.emit(made, hint)
+            return self.bb.normalize(made)
 
     return Importer({}, "float32", sanitize=False)
 

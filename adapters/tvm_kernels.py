@@ -25,6 +25,13 @@ MOST_ROWS = 14
 LEAST_CYCLES = 4.0
 """Latency of a fused multiply-add: with fewer cycles of independent work a step waits for the last one."""
 
+FLOAT_BYTES = 4
+PANEL_BYTES = 512 * 1024
+"""A panel of weights is read again for each tile of rows; half a typical second-level cache keeps it near."""
+NEAR_BYTES_A_CYCLE, FAR_BYTES_A_CYCLE = 32.0, 8.0
+RAGGED = 1.15
+"""Columns that are no multiple of a vector are written one by one."""
+
 Array = NDArray[Any]
 
 
@@ -37,29 +44,33 @@ class Tile:
     lanes: int
 
 
-def choose_tile(rows: int, columns: int, unit: VectorUnit, *, exact: bool = False) -> Tile:
-    """The tile that computes `rows` × `columns` sums in the fewest cycles, waste at the edges counted.
+def choose_tile(rows: int, columns: int, depth: int, unit: VectorUnit, *, exact: bool = False) -> Tile:
+    """The tile that computes `rows` × `columns` sums of `depth` products in the fewest cycles, waste at the
+    edges counted.
 
-    A step of a tile takes as long as its multiply-adds (two a cycle), its loads (two a cycle) or the latency
-    of one, whichever is longest. `exact` wants tiles that divide the columns, which must be a multiple of
-    half a vector.
+    `exact` wants tiles that divide the columns, which must be a multiple of half a vector.
     """
-    best: tuple[float, Tile] | None = None
-    for lanes in _lane_counts(columns, unit.lanes):
-        for vectors in range(unit.vectors, 0, -1):
-            if exact and columns % (vectors * lanes):
-                continue
-            for height in range(1, MOST_ROWS + 1):
-                if height * vectors + vectors + 1 > unit.registers:
-                    continue
-                step = max(height * vectors / 2, (height + vectors) / 2, LEAST_CYCLES)
-                tiles = ceil(rows / height) * ceil(columns / (vectors * lanes))
-                ragged = columns % lanes != 0
-                cost = tiles * step * (1.15 if ragged else 1.0)
-                if best is None or cost < best[0]:
-                    best = cost, Tile(height, vectors * lanes, lanes)
-    assert best is not None
-    return best[1]
+    candidates = [
+        Tile(height, vectors * lanes, lanes)
+        for lanes in _lane_counts(columns, unit.lanes)
+        for vectors in range(unit.vectors, 0, -1)
+        for height in range(1, MOST_ROWS + 1)
+        if height * vectors + vectors + 1 <= unit.registers and not (exact and columns % (vectors * lanes))
+    ]
+    return min(candidates, key=lambda tile: _cycles(tile, rows, columns, depth))
+
+
+def _cycles(tile: Tile, rows: int, columns: int, depth: int) -> float:
+    """A step takes as long as its multiply-adds (two a cycle), its loads (two a cycle), the latency of one or
+    the way of the panel from its cache, whichever is longest.
+    """
+    vectors = tile.columns / tile.lanes
+    step_bytes = FLOAT_BYTES * tile.columns
+    bandwidth = NEAR_BYTES_A_CYCLE if depth * step_bytes <= PANEL_BYTES else FAR_BYTES_A_CYCLE
+    adds, loads = tile.rows * vectors / 2, (tile.rows + vectors) / 2
+    step = max(adds, loads, LEAST_CYCLES, step_bytes / bandwidth)
+    ragged = RAGGED if columns % tile.lanes else 1.0
+    return ceil(rows / tile.rows) * ceil(columns / tile.columns) * step * ragged
 
 
 def _lane_counts(columns: int, lanes: int) -> list[int]:
@@ -86,11 +97,11 @@ def product_with_weights(a: Any, packed: Any, *, width: int, tile: Tile) -> Any:
 
     def sums(mo: Any, no: Any, mi: Any, ni: Any) -> Any:
         row = tirx.min(mo * tile.rows + mi, rows - 1)
-        return te.sum(a(*_unravel(row, lead), k) * packed[no, k, ni], axis=k)
+        return te.sum(a(*unravel(row, lead), k) * packed[no, k, ni], axis=k)
 
     shape = (ceil(rows / tile.rows), int(packed.shape[0]), tile.rows, tile.columns)
-    acc = te.compute(shape, sums, name=TILE_STAGE, attrs=_lanes(tile))
-    return _write_rows(acc, (), lead, width, tile)
+    acc = te.compute(shape, sums, name=TILE_STAGE, attrs=lanes_of(tile))
+    return write_rows(acc, (), lead, width, tile)
 
 
 def product_of_two(a: Any, b: Any, *, b_transposed: bool, tile: Tile) -> Any:
@@ -111,8 +122,8 @@ def product_of_two(a: Any, b: Any, *, b_transposed: bool, tile: Tile) -> Any:
         return te.sum(left * value(_broadcast(where, b_batch), no, k, ni), axis=k)
 
     shape = (*batch, ceil(rows / tile.rows), ceil(width / tile.columns), tile.rows, tile.columns)
-    acc = te.compute(shape, sums, name=TILE_STAGE, attrs=_lanes(tile))
-    return _write_rows(acc, tuple(batch), [rows], width, tile)
+    acc = te.compute(shape, sums, name=TILE_STAGE, attrs=lanes_of(tile))
+    return write_rows(acc, tuple(batch), [rows], width, tile)
 
 
 def _packed_at_run_time(
@@ -136,7 +147,8 @@ def _packed_at_run_time(
     return lambda where, no, k, ni: packed(*where, no, k, ni)
 
 
-def _write_rows(acc: Any, batch: Sequence[int], lead: Sequence[int], width: int, tile: Tile) -> Any:
+def write_rows(acc: Any, batch: Sequence[int], lead: Sequence[int], width: int, tile: Tile) -> Any:
+    """The stage `[batch…, lead…, width]` that reads each value from its tile."""
     from tvm import te
 
     def written(*at: Any) -> Any:
@@ -147,7 +159,8 @@ def _write_rows(acc: Any, batch: Sequence[int], lead: Sequence[int], width: int,
     return te.compute((*batch, *lead, width), written, name=OUT_STAGE)
 
 
-def _lanes(tile: Tile) -> dict[str, int]:
+def lanes_of(tile: Tile) -> dict[str, int]:
+    """What a stage tells the schedule."""
     return {"bench.lanes": tile.lanes}
 
 
@@ -156,7 +169,7 @@ def _broadcast(where: Sequence[Any], batch: Sequence[int]) -> list[Any]:
     return [0 if size == 1 else index for index, size in zip(aligned, batch, strict=True)]
 
 
-def _unravel(flat: Any, shape: Sequence[int]) -> list[Any]:
+def unravel(flat: Any, shape: Sequence[int]) -> list[Any]:
     """Indices into `shape` of a flat row number."""
     indices: list[Any] = []
     for axis, size in enumerate(shape):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from functools import partial
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ ALONE = {"op_pattern": 8}
 VIEWS = ("relax.reshape", "relax.squeeze", "relax.expand_dims", "relax.flatten")
 EXCHANGE = "exchange_last_axes"
 MOST_DEPTHWISE_PIXELS = 8
+MOST_FACTORS = 4
 
 Legalize = Callable[[Any, Any], Any]
 
@@ -34,6 +36,7 @@ def legalizations(unit: VectorUnit) -> dict[str, Legalize]:
     return {
         "relax.matmul": lambda builder, call: _matmul(builder, call, unit),
         "relax.permute_dims": _transpose,
+        "relax.power": _power,
         **dict.fromkeys(VIEWS, _view),
         "relax.nn.conv2d": lambda builder, call: _convolution(builder, call, unit, "NHWC", "OHWI"),
         "relax.nn.conv1d": lambda builder, call: _convolution(builder, call, unit, "NWC", "OWI"),
@@ -48,12 +51,12 @@ def _matmul(builder: Any, call: Any, unit: VectorUnit) -> Any:
     weight = _known(builder, b) if len(b_shape) == 2 else None
     if weight is not None:
         rows = int(np.prod(a_shape[:-1]))
-        tile = choose_tile(rows, b_shape[1], unit)
+        tile = choose_tile(rows, b_shape[1], b_shape[0], unit)
         packed = _constant(pack_columns(weight, tile))
         kernel = partial(product_with_weights, width=b_shape[1], tile=tile)
         return _kernel(builder, "matmul", kernel, a, packed)
     source = _transposed_source(builder, b)
-    tile = choose_tile(a_shape[-2], b_shape[-1], unit)
+    tile = choose_tile(a_shape[-2], b_shape[-1], a_shape[-1], unit)
     name = "matmul" if source is None else "matmul_transposed"
     kernel = partial(product_of_two, b_transposed=source is not None, tile=tile)
     return _kernel(builder, name, kernel, a, b if source is None else source)
@@ -83,7 +86,8 @@ def _convolution(builder: Any, call: Any, unit: VectorUnit, layout: str, kernel_
     if merge is None:
         return _own(builder, call)
     width = outputs // groups * merge
-    tile = choose_tile(int(np.prod(spatial)), width, unit, exact=groups > merge)
+    depth = int(np.prod(taps)) * group_inputs * merge
+    tile = choose_tile(int(np.prod(spatial)), width, depth, unit, exact=groups > merge)
     kernel = partial(convolution, window=window, outputs=outputs, groups=groups // merge, tile=tile)
     return _kernel(builder, "conv", kernel, data, _constant(pack_filters(weight, groups, merge, tile)))
 
@@ -150,6 +154,21 @@ def _view(builder: Any, call: Any) -> Any:
     return builder.call_te(
         topi.reshape, call.args[0], _shape(call), primfunc_name_hint="reshape", primfunc_attrs=ALONE
     )
+
+
+def _power(builder: Any, call: Any) -> Any:
+    """A whole power as products, since the C library's function takes one number at a time."""
+    from tvm import te
+
+    exponent = _known(builder, call.args[1])
+    count = 0 if exponent is None or exponent.size != 1 else float(exponent.reshape(-1)[0])
+    if count not in range(2, MOST_FACTORS + 1):
+        return _own(builder, call)
+
+    def multiplied(x: Any) -> Any:
+        return te.compute(x.shape, lambda *at: prod(x(*at) for _ in range(int(count))), name="power")
+
+    return builder.call_te(multiplied, call.args[0], primfunc_name_hint="power")
 
 
 def _transpose(builder: Any, call: Any) -> Any:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 CPU_INFO = Path("/proc/cpuinfo")
-CPU_FIELDS = ("vendor_id", "cpu family", "model", "model name", "CPU implementer", "CPU part")
+CPU_FIELDS = ("vendor_id", "cpu family", "model", "CPU implementer", "CPU part")
 FEATURE_FIELDS = ("flags", "Features")
+VECTOR_FEATURES = ("sse", "avx", "fma", "f16c", "amx", "asimd", "sve", "fp", "bf16", "i8mm")
 DIGEST_DIGITS = 8
 
 
@@ -59,8 +60,16 @@ def host_target(options: Mapping[str, str]) -> Any:
     return tvm.target.Target({"kind": "llvm", "mcpu": cpu, "mtriple": triple, "opt-level": 3, **relaxed})
 
 
+def tuning_target(options: Mapping[str, str]) -> Any:
+    """The host's target with the number of cores, which MetaSchedule wants to know: one."""
+    import tvm
+
+    target = host_target(options)
+    return tvm.target.Target({**target.export(), "num-cores": 1})
+
+
 def cpu_name() -> str:
-    """The CPU's model and a digest of its features, such as `AuthenticAMD-26-2-1a2b3c4d`.
+    """The CPU's model and a digest of its vector features, such as `AuthenticAMD-26-2-1a2b3c4d`.
 
     What was compiled or tuned here is of use only where this is the same. Imports nothing.
     """
@@ -69,7 +78,8 @@ def cpu_name() -> str:
         for line in CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines():
             name, _, value = line.partition(":")
             fields.setdefault(name.strip(), value.strip())
-    features = " ".join(fields.get(name, "") for name in FEATURE_FIELDS)
-    digest = hashlib.sha256(features.encode()).hexdigest()[:DIGEST_DIGITS]
-    short = [fields[name] for name in CPU_FIELDS if name in fields and name != "model name"]
-    return "-".join([*short, digest]) if short else f"{platform.machine()}-{digest}"
+    listed = " ".join(fields.get(name, "") for name in FEATURE_FIELDS).split()
+    features = sorted(name for name in listed if name.startswith(VECTOR_FEATURES))
+    digest = hashlib.sha256(" ".join(features).encode()).hexdigest()[:DIGEST_DIGITS]
+    model = [fields[name] for name in CPU_FIELDS if name in fields]
+    return "-".join([*(model or [platform.machine()]), digest])

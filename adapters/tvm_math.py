@@ -88,7 +88,7 @@ def _tanh(x: Any) -> Any:
 
 
 def _odd_ratio(x: Any, limits: Sequence[float], above: Sequence[float], below: Sequence[float]) -> Any:
-    """x · p(x²) / q(x²), x within the limits beyond which the function is ±1."""
+    """Return x · p(x²) / q(x²), x within the limits beyond which the function is ±1."""
     dtype = str(x.ty.dtype)
 
     def of_square(z: Any, square: Any) -> Any:

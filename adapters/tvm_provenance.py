@@ -3,10 +3,10 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from adapters.tvm_import import NODE_MARK
+from adapters.tvm_import import NODE_MARK, Nodes
 
 
-def kernels_of(before: Any, after: Any, node_names: Sequence[str]) -> list[dict[str, Any]]:
+def kernels_of(before: Any, after: Any, nodes: Nodes) -> list[dict[str, Any]]:
     """`name` and `nodes` of every kernel call of `after` (fused), in order of execution.
 
     `before` is the module that was fused, whose variables still have their nodes' names. The two graphs are
@@ -15,12 +15,12 @@ def kernels_of(before: Any, after: Any, node_names: Sequence[str]) -> list[dict[
     """
     old, new = _Graph(before["main"]), _Graph(after["main"])
     pairs = _match(after, old, new)
-    owners = _owners(old)
+    owners = _owners(old, nodes.outputs)
     kernels = []
     for variable, call in new.calls():
         members = pairs.get(variable, ())
         numbers = sorted({number for member in members for number in owners.get(member, ())})
-        kernels.append({"name": _callee(call), "nodes": [node_names[number] for number in numbers]})
+        kernels.append({"name": _callee(call), "nodes": [nodes.names[number] for number in numbers]})
     return kernels
 
 
@@ -125,10 +125,15 @@ def _inside(inner: _Graph, result: Any, plain: Any, old: _Graph) -> tuple[list[A
     return members, reached
 
 
-def _owners(graph: _Graph) -> Mapping[Any, frozenset[int]]:
+def _owners(graph: _Graph, outputs: Sequence[int]) -> Mapping[Any, frozenset[int]]:
     """The nodes of each variable: its own name's, or those of what reads it (a convolution whose bias is
-    added by a call of its own); none for a transpose that TVM put in.
+    added by a call of its own); none for a transpose that TVM put in. `outputs` are the nodes of the results,
+    which TVM gives names of its own.
     """
+    from tvm import relax
+
+    results = graph.result.fields if isinstance(graph.result, relax.Tuple) else [graph.result]
+    made = {graph.resolve(value): node for value, node in zip(results, outputs, strict=True) if node >= 0}
     readers: dict[Any, list[Any]] = {}
     for variable, call in graph.calls():
         for operand in _operands(call):
@@ -138,6 +143,8 @@ def _owners(graph: _Graph) -> Mapping[Any, frozenset[int]]:
         name = str(variable.name)
         if name.startswith(NODE_MARK):
             owners[variable] = frozenset({int(name.removeprefix(NODE_MARK).partition("_")[0])})
+        elif variable in made and not _callee(call).startswith("transpose"):
+            owners[variable] = frozenset({made[variable]})
         elif _callee(call).startswith("transpose"):
             owners[variable] = frozenset()
         else:

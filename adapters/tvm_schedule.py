@@ -1,9 +1,10 @@
 """One way to run every kind of kernel on a CPU, without tuning: register tiles, rows, or plain loops."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
+from adapters.tvm_database import Record, from_record, kernel_key
 from adapters.tvm_kernels import DEPTHWISE_STAGE, PACK_STAGE, PAD_STAGE, TILE_STAGE
 from adapters.tvm_machine import VectorUnit
 
@@ -12,14 +13,18 @@ LEAST_PARALLEL_ELEMENTS = 4096
 """Less work than this is done before the other threads have woken up."""
 
 
-def schedule_kernels(module: Any, unit: VectorUnit) -> Any:
-    """The module with a schedule for every kernel that has none yet."""
+def schedule_kernels(module: Any, unit: VectorUnit, records: Mapping[str, Record]) -> Any:
+    """The module with a schedule for every kernel that has none yet: a tuned one where there is one."""
     from tvm import tirx
 
     changed = {}
     for variable, function in module.functions_items():
         if isinstance(function, tirx.PrimFunc) and not _is_scheduled(function):
-            changed[variable] = scheduled(function, unit)
+            record = records.get(kernel_key(function)) if records else None
+            if record is not None and record.trace is not None:
+                changed[variable] = from_record(function, record)
+            else:
+                changed[variable] = scheduled(function, unit)
     for variable, function in changed.items():
         module[variable] = function
     return module
@@ -227,7 +232,7 @@ def rows(schedule: Any, unit: VectorUnit) -> Any:
     if not any(_sums_last_axis(schedule, block) for block in blocks if _is_reduction(schedule, block)):
         return None
     last = blocks[-1]
-    shared = min(_leading(schedule, block) for block in blocks)
+    shared = min(_shared(schedule, block, last) for block in blocks)
     loops = schedule.get_loops(last)
     if not shared or shared > len(loops):
         return None
@@ -283,10 +288,15 @@ def _sums_last_axis(schedule: Any, block: Any) -> bool:
     return any(str(read.region[-1].min) in summed for read in schedule.get(block).reads if read.region)
 
 
-def _leading(schedule: Any, block: Any) -> int:
-    """How many axes of a block come before its first sum; all of a block without."""
-    kinds = [iterator.iter_type for iterator in schedule.get(block).iter_vars]
-    return kinds.index(2) if 2 in kinds else len(kinds)
+def _shared(schedule: Any, block: Any, last: Any) -> int:
+    """How many of a block's first axes are the last block's too: not summed, and of the same size."""
+    count = 0
+    for mine, its in zip(schedule.get(block).iter_vars, schedule.get(last).iter_vars, strict=False):
+        same = int(mine.dom.extent) == int(its.dom.extent)
+        if mine.iter_type == 2 or its.iter_type == 2 or not same:
+            break
+        count += 1
+    return count
 
 
 def separate_nests(schedule: Any, unit: VectorUnit) -> Any:
