@@ -108,9 +108,10 @@ EXECUTORCH = ExecutorchAdapter(
     title="ExecuTorch with XNNPACK",
     distribution="executorch",
     environment="executorch",
-    options={"delegate": "xnnpack", "partition": "whole", "layer_norm": "kernel"},
+    options={"delegate": "xnnpack", "partition": "whole", "depthwise": "split"},
     variants={
         "portable": {"delegate": "none"},
         "per-op": {"partition": "per-op"},
+        "depthwise-whole": {"depthwise": "whole"},
     },
 )

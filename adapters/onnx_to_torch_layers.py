@@ -45,7 +45,9 @@ def _symmetric(
     """
     rank = len(pads) // 2
     before, after = list(pads[:rank]), list(pads[rank:])
-    if before == after and (limit is None or all(pad <= most for pad, most in zip(before, limit, strict=True))):
+    if before == after and (
+        limit is None or all(pad <= most for pad, most in zip(before, limit, strict=True))
+    ):
         return value, before
     flat = [size for axis in reversed(range(rank)) for size in (before[axis], after[axis])]
     return F.pad(value, flat, "constant", fill), [0] * rank
@@ -67,7 +69,9 @@ def _transposed_convolution(
     """Uneven pads are cut from the result of a convolution without pads."""
     kernel = weight.shape[2:]
     rank = len(kernel)
-    if operation.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or operation.attribute("output_shape"):
+    if operation.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or operation.attribute(
+        "output_shape"
+    ):
         raise operation.refuse("with auto_pad or output_shape")
     strides = operation.attribute("strides") or [1] * rank
     pads = operation.attribute("pads") or [0] * 2 * rank
@@ -104,7 +108,10 @@ def _average_pool(operation: Operation, value: Tensor) -> Tensor:
         raise operation.refuse("with dilations")
     strides, pads = _window(operation, value, kernel)
     padded, padding = _symmetric(value, pads, 0.0, _half(kernel))
-    ceil, counts_pads = bool(operation.attribute("ceil_mode", 0)), bool(operation.attribute("count_include_pad", 0))
+    ceil, counts_pads = (
+        bool(operation.attribute("ceil_mode", 0)),
+        bool(operation.attribute("count_include_pad", 0)),
+    )
     function: Any = AVERAGE_POOLS[len(kernel)]
     if padded is value:
         return function(value, kernel, strides, padding, ceil, counts_pads)  # type: ignore[no-any-return]
@@ -159,7 +166,7 @@ def _instance_norm(operation: Operation, value: Tensor, scale: Tensor, bias: Ten
 def _group_norm(operation: Operation, value: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """Opset 18 has a scale for every group, opset 21 one for every channel."""
     groups, channels = operation.attribute("num_groups"), value.shape[1]
-    if operation.opset < 21:  # noqa: PLR2004
+    if operation.opset < 21:
         scale, bias = (values.repeat_interleave(channels // groups) for values in (scale, bias))
     normalised = _normalised(value, groups, operation.attribute("epsilon", 1e-5))
     return normalised * _per_channel(scale, value) + _per_channel(bias, value)

@@ -1,4 +1,4 @@
-"""ONNX's Resize in PyTorch: nearest by repeating or choosing, linear and cubic where PyTorch's mean the same."""
+"""ONNX's Resize in PyTorch: nearest by copies or choice, linear and cubic where PyTorch's are the same."""
 
 import numpy as np
 import torch
@@ -22,7 +22,10 @@ ROUNDING = {
 def _resize(operation: Operation, value: Tensor, *inputs: Tensor | None) -> Tensor:
     sizes, scales = _targets(operation, value)
     mode = operation.attribute("mode", "nearest")
-    if operation.attribute("antialias", 0) or operation.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
+    if (
+        operation.attribute("antialias", 0)
+        or operation.attribute("keep_aspect_ratio_policy", "stretch") != "stretch"
+    ):
         raise operation.refuse("with antialias or an aspect ratio to keep")
     if mode == "nearest":
         for axis, (size, scale) in enumerate(zip(sizes, scales, strict=True)):
@@ -55,8 +58,8 @@ def _nearest(operation: Operation, value: Tensor, axis: int, size: int, scale: f
     times = size // value.shape[axis]
     if times > 1 and np.array_equal(indices, np.repeat(np.arange(value.shape[axis]), times)):
         before, after = value.shape[: axis + 1], value.shape[axis + 1 :]
-        inner = value.reshape(*before, 1, -1)
-        return torch.cat([inner] * times, axis + 1).reshape(*before[:-1], size, *after)
+        copies = [value.reshape(*before, 1, -1) for _ in range(times)]  # XNNPACK wants them apart
+        return torch.cat(copies, axis + 1).reshape(*before[:-1], size, *after)
     return torch.index_select(value, axis, as_tensor(indices))
 
 

@@ -103,7 +103,7 @@ def _gather(operation: Operation, value: Tensor, indices: Tensor | None) -> Tens
         part = _cut(value, axis, numbers[0], numbers[-1] + 1, step)
         return part if known.ndim else part.reshape(value.shape[:axis] + value.shape[axis + 1 :])
     indices = torch.remainder(indices, value.shape[axis])  # negative ones count from the end
-    if axis == 0 and value.dim() == 2:  # noqa: PLR2004  (a table)
+    if axis == 0 and value.dim() == 2:  # a table
         return F.embedding(indices, value)
     chosen = torch.index_select(value, axis, indices.reshape(-1))
     return chosen.reshape(value.shape[:axis] + indices.shape + value.shape[axis + 1 :])
