@@ -139,7 +139,7 @@ def _scatter_elements(operation: Operation, value: Tensor, indices: Tensor, upda
 
 def _one_hot(operation: Operation, indices: Tensor, depth: Any, values: Tensor) -> Tensor:
     count, axis = int(operation.number(1)), operation.attribute("axis", -1)
-    hits = torch.remainder(indices.to(torch.int64), count).unsqueeze(-1) == torch.arange(count)
+    hits = torch.remainder(indices.to(torch.int64), count).unsqueeze(-1) == torch.arange(count, device=indices.device)
     chosen = torch.where(hits, values[1], values[0])
     return chosen if axis in (-1, indices.dim()) else chosen.movedim(-1, axis)
 
