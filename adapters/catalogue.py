@@ -13,7 +13,6 @@ from models.errors import BenchError
 from models.suggest import nearest
 
 ADAPTERS = {
-    "executorch": "adapters.executorch:EXECUTORCH",
     "ort": "adapters.ort:ORT",
     "ort-noopt": "adapters.ort:ORT_NOOPT",
     "tflite": "adapters.tflite:TFLITE",
@@ -21,6 +20,7 @@ ADAPTERS = {
     "mnn": "adapters.mnn:MNN",
     "openvino": "adapters.openvino:OPENVINO",
     "tvm": "adapters.tvm:TVM",
+    "executorch": "adapters.executorch:EXECUTORCH",
 }
 
 REFERENCE = "ort-noopt"

@@ -107,10 +107,11 @@ def read_etdump(program: Any, instructions: Mapping[int, Instruction], wall_ns: 
         program.write_etdump_result_to_file(str(path))
         dump = deserialize_from_etdump_flatcc(path.read_bytes())
     runs = [run for run in dump.run_data if run.name == EXECUTE][-len(wall_ns) :]
-    return summarise([list(_events(run)) for run in runs], instructions, int(median(wall_ns)))
+    return summarise([list(events_of(run)) for run in runs], instructions, int(median(wall_ns)))
 
 
-def _events(run: Any) -> Iterator[Event]:
+def events_of(run: Any) -> Iterator[Event]:
+    """The calls of one run in order of their ends, and what delegates say of their operators."""
     for row in run.events:
         event = row.profile_event
         if event is None or event.instruction_id < 0:
