@@ -39,8 +39,9 @@ class ExecutorchAdapter(Framework):
         """
         from adapters.executorch_export import export
 
+        facts = export(source, folder / PROGRAM_NAME, self.options)
         onnx_interface(source).write(folder)
-        return Converted(PROGRAM_NAME, export(source, folder / PROGRAM_NAME, self.options))
+        return Converted(PROGRAM_NAME, facts)
 
     def load(self, prepared: Prepared, setting: Setting) -> Session:
         """Load the program with a pool of exactly `setting.threads` threads, the calling one included."""

@@ -60,7 +60,7 @@ def _convolution(operation: Operation, value: Tensor, weight: Tensor, bias: Tens
     dilations = operation.attribute("dilations") or [1] * len(kernel)
     function = CONVOLUTIONS[len(kernel)]
     group = operation.attribute("group", 1)
-    return function(value, weight, bias, strides, padding, dilations, group)  # type: ignore[no-any-return]
+    return function(value, weight, bias, strides, padding, dilations, group)
 
 
 def _transposed_convolution(
@@ -81,11 +81,11 @@ def _transposed_convolution(
     padding = pads[:rank] if even else [0] * rank
     result = TRANSPOSED[rank](value, weight, bias, strides, padding, extra, group, dilations)
     if even:
-        return result  # type: ignore[no-any-return]
+        return result
     for axis in range(rank):
         size = result.shape[2 + axis] - pads[axis] - pads[rank + axis]
         result = result.narrow(2 + axis, pads[axis], size)
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def _half(kernel: Sequence[int]) -> list[int]:
@@ -98,7 +98,7 @@ def _max_pool(operation: Operation, value: Tensor) -> Tensor:
     value, padding = _symmetric(value, pads, float("-inf"), _half(kernel))
     dilations = operation.attribute("dilations") or [1] * len(kernel)
     ceil = bool(operation.attribute("ceil_mode", 0))
-    return MAX_POOLS[len(kernel)](value, kernel, strides, padding, dilations, ceil)  # type: ignore[no-any-return]
+    return MAX_POOLS[len(kernel)](value, kernel, strides, padding, dilations, ceil)
 
 
 def _average_pool(operation: Operation, value: Tensor) -> Tensor:
@@ -114,12 +114,12 @@ def _average_pool(operation: Operation, value: Tensor) -> Tensor:
     )
     function: Any = AVERAGE_POOLS[len(kernel)]
     if padded is value:
-        return function(value, kernel, strides, padding, ceil, counts_pads)  # type: ignore[no-any-return]
+        return function(value, kernel, strides, padding, ceil, counts_pads)
     average = function(padded, kernel, strides, padding, ceil)
     if counts_pads:
-        return average  # type: ignore[no-any-return]
+        return average
     ones, _ = _symmetric(torch.ones_like(value), pads, 0.0, [-1] * len(kernel))
-    return average / function(ones, kernel, strides, padding, ceil)  # type: ignore[no-any-return]
+    return average / function(ones, kernel, strides, padding, ceil)
 
 
 def _global_pool(function: Any) -> Row:

@@ -1,5 +1,7 @@
 """ONNX's Resize in PyTorch: nearest by copies or choice, linear and cubic where PyTorch's are the same."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -11,7 +13,7 @@ from adapters.onnx_to_torch_types import as_tensor
 SMOOTH_MODES = {"linear": {1: "linear", 2: "bilinear", 3: "trilinear"}, "cubic": {2: "bicubic"}}
 HALF_PIXEL = ("half_pixel", "pytorch_half_pixel")
 TORCH_CUBIC_COEFFICIENT = -0.75
-ROUNDING = {
+ROUNDING: dict[str, Callable[[Array], Array]] = {
     "round_prefer_floor": lambda place: np.ceil(place - 0.5),
     "round_prefer_ceil": lambda place: np.floor(place + 0.5),
     "floor": np.floor,
@@ -76,7 +78,8 @@ def _indices(operation: Operation, old: int, new: int, scale: float) -> Array:
     else:
         raise operation.refuse(f"with coordinate_transformation_mode {mode!r}")
     rounded = ROUNDING[operation.attribute("nearest_mode", "round_prefer_floor")](place)
-    return np.clip(rounded, 0, old - 1).astype(np.int64)
+    indices: Array = np.clip(rounded, 0, old - 1).astype(np.int64)
+    return indices
 
 
 def _smooth(operation: Operation, value: Tensor, mode: str, sizes: list[int]) -> Tensor:

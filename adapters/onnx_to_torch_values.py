@@ -106,10 +106,10 @@ def _softmax(function: Any) -> Row:
     def call(operation: Operation, value: Tensor) -> Tensor:
         axis = operation.attribute("axis", -1) % value.dim()
         if axis == value.dim() - 1:
-            return function(value, dim=-1)  # type: ignore[no-any-return]
+            return function(value, dim=-1)
         order = [*(other for other in range(value.dim()) if other != axis), axis]
         back = [order.index(position) for position in range(value.dim())]
-        return function(value.permute(order), dim=-1).permute(back)  # type: ignore[no-any-return]
+        return function(value.permute(order), dim=-1).permute(back)
 
     return Row(call)
 
@@ -162,9 +162,9 @@ def _extreme_index(function: Any) -> Row:
     def call(operation: Operation, value: Tensor) -> Tensor:
         axis, keep = operation.attribute("axis", 0), bool(operation.attribute("keepdims", 1))
         if not operation.attribute("select_last_index", 0):
-            return function(value, dim=axis, keepdim=keep)  # type: ignore[no-any-return]
+            return function(value, dim=axis, keepdim=keep)
         last = value.shape[axis] - 1
-        return last - function(value.flip(axis), dim=axis, keepdim=keep)  # type: ignore[no-any-return]
+        return last - function(value.flip(axis), dim=axis, keepdim=keep)
 
     return Row(call)
 

@@ -64,9 +64,15 @@ def unary(values: np.ndarray, *operators: str) -> list[Case]:
 
 
 CASES = [
-    *unary(ROW, "Abs", "Atan", "Ceil", "Cos", "Cosh", "Erf", "Exp", "Floor", "Identity", "Mish", "Neg", "Relu"),
-    *unary(ROW, "Round", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Tan", "Tanh", "HardSwish"),
-    *unary(ROW, "Elu", "Selu", "Celu", "LeakyRelu", "ThresholdedRelu", "HardSigmoid", "IsNaN", "IsInf", "Gelu"),
+    *unary(
+        ROW, "Abs", "Atan", "Ceil", "Cos", "Cosh", "Erf", "Exp", "Floor", "Identity", "Mish", "Neg", "Relu"
+    ),
+    *unary(
+        ROW, "Round", "Sigmoid", "Sign", "Sin", "Sinh", "Softplus", "Softsign", "Tan", "Tanh", "HardSwish"
+    ),
+    *unary(
+        ROW, "Elu", "Selu", "Celu", "LeakyRelu", "ThresholdedRelu", "HardSigmoid", "IsNaN", "IsInf", "Gelu"
+    ),
     *unary(POSITIVE, "Log", "Sqrt", "Reciprocal"),
     *unary(SMALL, "Acos", "Asin"),
     *unary(TRUTH, "Not"),
@@ -88,7 +94,11 @@ CASES = [
     Case("Where", (TRUTH, ROW, OTHER)),
     *(Case("Cast", (ROW,), attributes={"to": NUMBERS[to]}) for to in NUMBERS),
     Case("CastLike", (WHOLE, ROW)),
-    *(Case(name, (ROW,), attributes={"axis": axis}) for name in ("Softmax", "LogSoftmax") for axis in (-1, 0, 1)),
+    *(
+        Case(name, (ROW,), attributes={"axis": axis})
+        for name in ("Softmax", "LogSoftmax")
+        for axis in (-1, 0, 1)
+    ),
     *(
         Case(f"Reduce{name}", (POSITIVE,), {1: whole(*axes)}, {"keepdims": keep})
         for name in ("L1", "L2", "LogSum", "LogSumExp", "Max", "Mean", "Min", "Prod", "Sum", "SumSquare")
@@ -135,14 +145,19 @@ CASES = [
     Case("GatherND", (ROW,), {1: np.array([[0, 1], [1, 2]])}),
     Case("ScatterND", (ROW, OTHER[:, 0]), {1: np.array([[0, 1], [1, 2]])}),
     Case("ScatterElements", (ROW, OTHER[:, :, :1]), {1: WHOLE[:, :, :1] % 6}, {"axis": 2}),
-    Case("ScatterElements", (ROW, OTHER[:, :, :1]), {1: WHOLE[:, :, :1] % 6}, {"axis": 2, "reduction": "add"}),
+    Case(
+        "ScatterElements", (ROW, OTHER[:, :, :1]), {1: WHOLE[:, :, :1] % 6}, {"axis": 2, "reduction": "add"}
+    ),
     Case("OneHot", (IDS,), {1: np.int64(5), 2: np.array([-1, 2], np.float32)}),
     Case("OneHot", (IDS,), {1: np.int64(5), 2: np.array([0, 1], np.float32)}, {"axis": 1}),
     *(Case("Trilu", (ROW,), {1: np.int64(shift)}, {"upper": up}) for shift in (-1, 2) for up in (0, 1)),
     Case("Pad", (IMAGE,), {1: whole(0, 0, 1, 2, 0, 1, 0, 3), 2: np.float32(2)}),
     Case("Pad", (IMAGE,), {1: whole(0, 0, -1, 0, 0, 0, 1, -2)}),
     Case("Pad", (IMAGE,), {1: whole(1, 2), 2: None, 3: whole(2)}),
-    *(Case("Pad", (IMAGE,), {1: whole(0, 0, 1, 2, 0, 0, 0, 3)}, {"mode": m}) for m in ("reflect", "edge", "wrap")),
+    *(
+        Case("Pad", (IMAGE,), {1: whole(0, 0, 1, 2, 0, 0, 0, 3)}, {"mode": m})
+        for m in ("reflect", "edge", "wrap")
+    ),
     *(Case("DepthToSpace", (IMAGE,), {}, {"blocksize": 2, "mode": mode}) for mode in ("DCR", "CRD")),
     Case("SpaceToDepth", (IMAGE[:, :, :6, :8],), {}, {"blocksize": 2}),
     Case("Dropout", (ROW,)),
@@ -156,9 +171,16 @@ CASES = [
     Case("Conv", (ROW,), {1: weights(5, 3, 3)}, {"pads": [2, 0]}),
     Case("Conv", (IMAGE[:, :, None],), {1: weights(2, 4, 1, 3, 3)}),
     Case("ConvTranspose", (IMAGE,), {1: weights(4, 3, 3, 3), 2: weights(3)}, {"strides": [2, 2]}),
-    Case("ConvTranspose", (IMAGE,), {1: weights(4, 3, 3, 3)}, {"pads": [0, 1, 2, 1], "output_padding": [0, 0]}),
+    Case(
+        "ConvTranspose", (IMAGE,), {1: weights(4, 3, 3, 3)}, {"pads": [0, 1, 2, 1], "output_padding": [0, 0]}
+    ),
     *(
-        Case("MaxPool", (IMAGE,), {}, {"kernel_shape": [3, 2], "strides": [2, 2], "pads": pads, "ceil_mode": ceil})
+        Case(
+            "MaxPool",
+            (IMAGE,),
+            {},
+            {"kernel_shape": [3, 2], "strides": [2, 2], "pads": pads, "ceil_mode": ceil},
+        )
         for pads in ([1, 1, 1, 1], [0, 1, 2, 0])
         for ceil in (0, 1)
     ),
@@ -176,7 +198,9 @@ CASES = [
     Case("AveragePool", (IMAGE,), {}, {"kernel_shape": [2, 2], "strides": [2, 2], "ceil_mode": 1}),
     Case("GlobalAveragePool", (IMAGE,)),
     Case("GlobalMaxPool", (IMAGE,)),
-    Case("BatchNormalization", (IMAGE,), {1: weights(4), 2: weights(4), 3: weights(4), 4: weights(4) ** 2 + 1}),
+    Case(
+        "BatchNormalization", (IMAGE,), {1: weights(4), 2: weights(4), 3: weights(4), 4: weights(4) ** 2 + 1}
+    ),
     Case("LayerNormalization", (ROW,), {1: weights(6), 2: weights(6)}, {"epsilon": 1e-3}),
     Case("LayerNormalization", (ROW,), {1: weights(3, 6)}, {"axis": 1}),
     Case("RMSNormalization", (ROW,), {1: weights(6)}, opset=23),
@@ -230,7 +254,9 @@ def write(folder: Path, case: Case) -> Path:
         constant = case.constants.get(position)
         if position in case.constants:
             names.append("" if constant is None else f"c{position}")
-            values += [] if constant is None else [numpy_helper.from_array(np.asarray(constant), f"c{position}")]
+            values += (
+                [] if constant is None else [numpy_helper.from_array(np.asarray(constant), f"c{position}")]
+            )
             continue
         names.append(f"x{position}")
         array = np.asarray(next(fed))
@@ -238,7 +264,9 @@ def write(folder: Path, case: Case) -> Path:
         inputs.append(helper.make_tensor_value_info(f"x{position}", kind, array.shape))
     outputs = [f"y{index}" for index in range(case.outputs)]
     node = helper.make_node(case.operator, names, outputs, name="the-node", **case.attributes)
-    graph = helper.make_graph([node], "net", inputs, [onnx.ValueInfoProto(name=name) for name in outputs], values)
+    graph = helper.make_graph(
+        [node], "net", inputs, [onnx.ValueInfoProto(name=name) for name in outputs], values
+    )
     opsets = [helper.make_opsetid("", case.opset)]
     path = folder / "net.onnx"
     model = onnx.shape_inference.infer_shapes(helper.make_model(graph, opset_imports=opsets, ir_version=10))
@@ -250,7 +278,9 @@ def reference(path: Path, fed: tuple[np.ndarray, ...]) -> list[np.ndarray]:
     options = onnxruntime.SessionOptions()
     options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    return session.run(None, {value.name: np.asarray(x) for value, x in zip(session.get_inputs(), fed, strict=True)})
+    return session.run(
+        None, {value.name: np.asarray(x) for value, x in zip(session.get_inputs(), fed, strict=True)}
+    )
 
 
 def imported(path: Path, fed: tuple[np.ndarray, ...], **how: Any) -> list[np.ndarray]:
@@ -273,7 +303,9 @@ def test_every_operator_has_a_case() -> None:
     assert {case.operator for case in CASES} == set(ROWS) - folded
 
 
-def model(folder: Path, nodes: list[Any], weight: dict[str, np.ndarray], shape: list[Any], outputs: list[str]) -> Path:
+def model(
+    folder: Path, nodes: list[Any], weight: dict[str, np.ndarray], shape: list[Any], outputs: list[str]
+) -> Path:
     path = folder / "net.onnx"
     graph = helper.make_graph(
         nodes,
@@ -322,7 +354,9 @@ def test_a_product_and_its_bias_are_one_linear_layer(tmp_path: Path) -> None:
         node("Add", ["c", "bias"], ["d"], name="bias2"),
         node("Mul", ["c", "d"], ["y"], name="mul"),
     ]
-    path = model(tmp_path, nodes, {"w": weights(6, 5), "v": weights(5, 5), "bias": weights(5)}, [2, 3, 6], ["y"])
+    path = model(
+        tmp_path, nodes, {"w": weights(6, 5), "v": weights(5, 5), "bias": weights(5)}, [2, 3, 6], ["y"]
+    )
     steps = [step.operation for step in import_network(path).steps]
     assert [step.names for step in steps] == [("fc1", "bias1"), ("fc2",), ("bias2",), ("mul",)]
     assert [step.operator for step in steps] == [LINEAR, LINEAR, "Add", "Mul"]
@@ -365,24 +399,42 @@ def test_a_large_depthwise_kernel_in_pieces_computes_the_same(
 
 @pytest.mark.parametrize(
     ("kernel", "attributes"),
-    [((5, 5), {"pads": [2, 2, 2, 2]}), ((7, 7), {"pads": [0, 0, 0, 0]}), ((7, 7), {"auto_pad": "SAME_UPPER"})],
+    [
+        ((5, 5), {"pads": [2, 2, 2, 2]}),
+        ((7, 7), {"pads": [0, 0, 0, 0]}),
+        ((7, 7), {"auto_pad": "SAME_UPPER"}),
+    ],
     ids=str,
 )
-def test_other_convolutions_stay_whole(kernel: tuple[int, ...], attributes: dict[str, Any], tmp_path: Path) -> None:
+def test_other_convolutions_stay_whole(
+    kernel: tuple[int, ...], attributes: dict[str, Any], tmp_path: Path
+) -> None:
     node = helper.make_node("Conv", ["x", "w"], ["y"], name="dw", group=6, **attributes)
     path = model(tmp_path, [node], {"w": weights(6, 1, *kernel)}, [1, 6, 12, 13], ["y"])
     assert len(import_network(path, (with_small_depthwise_kernels,)).steps) == 1
 
 
 REFUSED = {
-    "operator": (helper.make_node("Det", ["x"], ["y"], name="d"), r"^Det is not an operator .* \(node 'd'\)$"),
-    "domain": (helper.make_node("Foo", ["x"], ["y"], name="d", domain="my"), r"^my\.Foo is not .* \(node 'd'\)$"),
+    "operator": (
+        helper.make_node("Det", ["x"], ["y"], name="d"),
+        r"^Det is not an operator .* \(node 'd'\)$",
+    ),
+    "domain": (
+        helper.make_node("Foo", ["x"], ["y"], name="d", domain="my"),
+        r"^my\.Foo is not .* \(node 'd'\)$",
+    ),
     "computed shape": (
         helper.make_node("Reshape", ["x", "k"], ["y"], name="d"),
         r"^Reshape reads 'k', whose values are known only when the network runs \(node 'd'\)$",
     ),
-    "shapes": (helper.make_node("Add", ["x", "w"], ["y"], name="d"), r"(?s)^Add cannot be computed .*\(node 'd'\)$"),
-    "outputs": (helper.make_node("MaxPool", ["x"], ["p", "y"], name="d", kernel_shape=[2]), r"MaxPool .*2 outputs"),
+    "shapes": (
+        helper.make_node("Add", ["x", "w"], ["y"], name="d"),
+        r"(?s)^Add cannot be computed .*\(node 'd'\)$",
+    ),
+    "outputs": (
+        helper.make_node("MaxPool", ["x"], ["p", "y"], name="d", kernel_shape=[2]),
+        r"MaxPool .*2 outputs",
+    ),
     "attribute": (
         helper.make_node("Resize", ["x", "", "s"], ["y"], name="d", antialias=1, mode="linear"),
         r"^Resize with antialias .*\(node 'd'\)$",
@@ -423,13 +475,15 @@ def test_an_output_that_is_constant_is_refused(tmp_path: Path) -> None:
 
 def test_an_early_opset_is_refused(tmp_path: Path) -> None:
     path = write(tmp_path, Case("Relu", (ROW,), opset=12))
-    with pytest.raises(Unsupported, match="^opset 12: .* opset 13 and later"):
+    with pytest.raises(Unsupported, match=r"^opset 12: .* opset 13 and later"):
         import_network(path)
 
 
 def test_external_weights_are_read_in_place(tmp_path: Path) -> None:
     values = weights(6, 5)
-    weight = TensorProto(name="w", data_type=TensorProto.FLOAT, dims=[6, 5], data_location=TensorProto.EXTERNAL)
+    weight = TensorProto(
+        name="w", data_type=TensorProto.FLOAT, dims=[6, 5], data_location=TensorProto.EXTERNAL
+    )
     weight.external_data.add(key="location", value="weights.bin")
     weight.external_data.add(key="offset", value="8")
     (tmp_path / "weights.bin").write_bytes(bytes(8) + values.tobytes())
