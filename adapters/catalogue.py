@@ -13,7 +13,6 @@ from models.errors import BenchError
 from models.suggest import nearest
 
 ADAPTERS = {
-    "executorch": "adapters.executorch:EXECUTORCH",
     "ort": "adapters.ort:ORT",
     "ort-noopt": "adapters.ort:ORT_NOOPT",
     "tflite": "adapters.tflite:TFLITE",
@@ -23,6 +22,7 @@ ADAPTERS = {
     "tvm": "adapters.tvm:TVM",
     "tvm-tuned": "adapters.tvm:TVM_TUNED",
     "tvm-default": "adapters.tvm:TVM_DEFAULT",
+    "executorch": "adapters.executorch:EXECUTORCH",
 }
 
 REFERENCE = "ort-noopt"

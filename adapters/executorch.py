@@ -39,8 +39,9 @@ class ExecutorchAdapter(Framework):
         """
         from adapters.executorch_export import export
 
+        facts = export(source, folder / PROGRAM_NAME, self.options)
         onnx_interface(source).write(folder)
-        return Converted(PROGRAM_NAME, export(source, folder / PROGRAM_NAME, self.options))
+        return Converted(PROGRAM_NAME, facts)
 
     def load(self, prepared: Prepared, setting: Setting) -> Session:
         """Load the program with a pool of exactly `setting.threads` threads, the calling one included."""
@@ -108,9 +109,10 @@ EXECUTORCH = ExecutorchAdapter(
     title="ExecuTorch with XNNPACK",
     distribution="executorch",
     environment="executorch",
-    options={"delegate": "xnnpack", "partition": "whole", "layer_norm": "kernel"},
+    options={"delegate": "xnnpack", "partition": "whole", "depthwise": "split"},
     variants={
         "portable": {"delegate": "none"},
         "per-op": {"partition": "per-op"},
+        "depthwise-whole": {"depthwise": "whole"},
     },
 )

@@ -1,4 +1,4 @@
-"""From an ONNX file to an ExecuTorch program: import, `torch.export`, delegation to XNNPACK, memory planning."""
+"""From an ONNX file to an ExecuTorch program: import, `torch.export`, delegation to XNNPACK."""
 
 import json
 import re
@@ -14,7 +14,9 @@ from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPar
 from executorch.exir import EdgeCompileConfig, ExecutorchBackendConfig, to_edge_transform_and_lower
 
 from adapters.executorch_names import Instruction, Part, write_names
-from adapters.onnx_to_torch import Network, import_network
+from adapters.onnx_to_torch import Network, Rewrite, import_network
+from adapters.onnx_to_torch_depthwise import with_small_depthwise_kernels
+from adapters.onnx_to_torch_linear import with_linears
 from adapters.onnx_to_torch_operation import Operation
 
 CALL_DELEGATE = "executorch_call_delegate"
@@ -33,12 +35,14 @@ def export(source: Path, target: Path, options: Mapping[str, str]) -> dict[str, 
 
     Raises `Unsupported` for what the importer does not take, and whatever PyTorch and ExecuTorch raise.
     """
-    network = import_network(source).eval()
+    network = import_network(source, _rewrites(options)).eval()
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         exported = torch.export.export(network, network.example_inputs())
         edge = to_edge_transform_and_lower(
-            exported, partitioner=_partitioners(options), compile_config=EdgeCompileConfig(_check_ir_validity=False)
+            exported,
+            partitioner=_partitioners(options),
+            compile_config=EdgeCompileConfig(_check_ir_validity=False),
         )
         origins = dict(_handles(edge.exported_program().graph_module, network))
         program = edge.to_executorch(ExecutorchBackendConfig())
@@ -98,7 +102,9 @@ def _named(origin: Operation | None) -> tuple[Any, ...]:
 def _parts(delegate: Any, origins: Mapping[int, Operation]) -> Iterator[Part]:
     """Operators of the XNNPACK graph that was written for a delegate, in order."""
     for row in _xnnpack_graph(delegate.processed_bytes)["xnodes"]:
-        nodes, _, *moves = _named(origins[row["debug_handle"]]) if row["debug_handle"] in origins else ((), ())
+        nodes, _, *moves = (
+            _named(origins[row["debug_handle"]]) if row["debug_handle"] in origins else ((), ())
+        )
         yield Part(row["xnode_union_type"], nodes, *moves)
 
 
@@ -118,6 +124,10 @@ def _xnnpack_graph(binary: bytes) -> dict[str, Any]:
         text = (folder / "graph.json").read_text(encoding="utf-8")
     graph: dict[str, Any] = json.loads(INFINITY.sub("null", text))
     return graph
+
+
+def _rewrites(options: Mapping[str, str]) -> tuple[Rewrite, ...]:
+    return (with_linears, with_small_depthwise_kernels)[: 2 if options["depthwise"] == "split" else 1]
 
 
 def _partitioners(options: Mapping[str, str]) -> list[Any]:

@@ -5,7 +5,7 @@ each with the ONNX nodes that it covers.
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import SequenceMatcher
 from pathlib import Path
 from statistics import median
@@ -19,6 +19,7 @@ Layout = Literal["", "explicit", "implicit"]
 EXECUTE = "Execute"
 KERNEL_CALL = "OPERATOR_CALL"
 DELEGATE_CALL = "DELEGATE_CALL"
+CALLS = (KERNEL_CALL, DELEGATE_CALL)
 SOURCE = "ExecuTorch's event tracer; XNNPACK's operators as its own runtime times them, to the microsecond"
 
 EVENT_KINDS = (
@@ -106,17 +107,18 @@ def read_etdump(program: Any, instructions: Mapping[int, Instruction], wall_ns: 
         program.write_etdump_result_to_file(str(path))
         dump = deserialize_from_etdump_flatcc(path.read_bytes())
     runs = [run for run in dump.run_data if run.name == EXECUTE][-len(wall_ns) :]
-    return summarise([list(_events(run)) for run in runs], instructions, int(median(wall_ns)))
+    return summarise([list(events_of(run)) for run in runs], instructions, int(median(wall_ns)))
 
 
-def _events(run: Any) -> Iterator[Event]:
+def events_of(run: Any) -> Iterator[Event]:
+    """The calls of one run in order of their ends, and what delegates say of their operators."""
     for row in run.events:
         event = row.profile_event
         if event is None or event.instruction_id < 0:
             continue
         inner = event.delegate_debug_id_str
         name = inner or event.name
-        if inner or event.name in (KERNEL_CALL, DELEGATE_CALL):
+        if inner or event.name in CALLS:
             operator = name.rpartition(" #")[0] or name
             yield Event(event.instruction_id, name, operator, event.end_time - event.start_time)
 
@@ -127,7 +129,7 @@ def summarise(
     """Medians over the runs; every run has the same events in the same order."""
     times: dict[tuple[int, str], list[int]] = defaultdict(list)
     for run in runs:
-        for event in run:
+        for event in _without_inner_times(run):
             times[event.instruction, event.name].append(event.duration_ns)
     medians = {key: int(median(values)) for key, values in times.items()}
     by_instruction: dict[int, list[Event]] = defaultdict(list)
@@ -138,6 +140,19 @@ def summarise(
         known = instructions.get(number, Instruction(number, f"instruction {number}", ()))
         entries += _delegate(known, events, medians) if known.parts else _kernel(known, events, medians)
     return Profile(tuple(entries), total_ns, SOURCE)
+
+
+def _without_inner_times(run: Sequence[Event]) -> list[Event]:
+    """The same events, with the time of a delegate's own operators taken from its call's."""
+    inner: dict[int, int] = defaultdict(int)
+    for event in run:
+        inner[event.instruction] += event.duration_ns if event.name not in CALLS else 0
+    return [
+        replace(event, duration_ns=max(event.duration_ns - inner[event.instruction], 0))
+        if event.name == DELEGATE_CALL
+        else event
+        for event in run
+    ]
 
 
 def _kernel(
@@ -171,9 +186,8 @@ def _delegate(
         entries.append(
             ProfileEntry(f"{event.instruction} {event.name}", event.operator, duration, nodes, layout)
         )
-    whole = medians.get((instruction.number, DELEGATE_CALL), 0)
-    rest = max(whole - sum(entry.duration_ns for entry in entries), 0)
     name = f"{instruction.number} {DELEGATE_CALL}"
+    rest = medians.get((instruction.number, DELEGATE_CALL), 0)
     return [*entries, ProfileEntry(name, "delegate call, less its operators", rest)]
 
 

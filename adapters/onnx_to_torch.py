@@ -4,7 +4,7 @@ PyTorch's programs, so that they too start from the pinned ONNX file.
 Shapes are static, so everything that depends on shapes and constants only is computed here, once.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,9 +13,9 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from adapters.onnx_to_torch_graph import Source, read_source, with_linears
-from adapters.onnx_to_torch_layers import LINEAR
+from adapters.onnx_to_torch_graph import Source, read_source
 from adapters.onnx_to_torch_layers import ROWS as LAYERS
+from adapters.onnx_to_torch_linear import with_linears
 from adapters.onnx_to_torch_operation import Array, Operation, Row
 from adapters.onnx_to_torch_resize import ROWS as RESIZE
 from adapters.onnx_to_torch_shapes import ROWS as SHAPES
@@ -24,6 +24,7 @@ from adapters.onnx_to_torch_values import ROWS as VALUES
 from adapters.protocol import Unsupported
 
 ROWS: Mapping[str, Row] = {**VALUES, **SHAPES, **LAYERS, **RESIZE}
+Rewrite = Callable[[Source], Source]
 SHAPE_OPERATORS = ("Shape", "Size")
 STEP_PREFIX = "steps."
 
@@ -47,7 +48,7 @@ class Network(nn.Module):
         self,
         steps: list[Step],
         constants: Mapping[str, Tensor],
-        inputs: Mapping[str, Tensor],
+        inputs: Mapping[str, tuple[tuple[int, ...], str]],
         outputs: tuple[str, ...],
     ) -> None:
         super().__init__()
@@ -71,7 +72,7 @@ class Network(nn.Module):
 
     def example_inputs(self) -> tuple[Tensor, ...]:
         """Zeros of the inputs' shapes and types."""
-        return tuple(torch.zeros_like(value, device="cpu") for value in self._examples)
+        return tuple(torch.zeros(shape, dtype=BY_NAME[dtype]) for shape, dtype in self._examples)
 
     def operation_of(self, module_path: str) -> Operation | None:
         """The operation of a submodule such as `steps.3`; None for another."""
@@ -96,14 +97,33 @@ def named_results(operation: Operation, results: Any) -> dict[str, Any]:
     return {name: value for name, value in zip(operation.outputs, given, strict=False) if name}
 
 
-def import_network(path: Path) -> Network:
-    """The ONNX file at `path` as a module; raises `Unsupported` with the operator's and the node's name."""
-    source = read_source(path)
-    return Importer(source).run()
+def import_network(path: Path, rewrites: Sequence[Rewrite] = (with_linears,)) -> Network:
+    """The ONNX file at `path` as a module; raises `Unsupported` with the operator's and the node's name.
+
+    `rewrites` see the operations after folding, in turn.
+    """
+    source = Importer(read_source(path)).fold()
+    for rewrite in rewrites:
+        source = rewrite(source)
+    for name in source.outputs:
+        if name in source.constants:
+            raise Unsupported(f"output {name!r} does not depend on the inputs")
+    steps = [Step(operation, ROWS[operation.operator]) for operation in source.operations]
+    return Network(steps, _read_constants(source), source.inputs, source.outputs)
+
+
+def _read_constants(source: Source) -> dict[str, Tensor]:
+    """The constants that are read as tensors."""
+    return {
+        name: as_tensor(source.constants[name])
+        for operation in source.operations
+        for position, name in enumerate(operation.inputs)
+        if name in source.constants and position not in operation.known
+    }
 
 
 class Importer:
-    """Walks through the operations once: folds what is constant, finds out all shapes, keeps the rest."""
+    """Walks through the operations once: folds what is constant, and finds out all shapes on the way."""
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -112,41 +132,12 @@ class Importer:
             name: torch.empty(shape, dtype=BY_NAME[dtype], device="meta")
             for name, (shape, dtype) in source.inputs.items()
         }
-        self._steps: list[Step] = []
 
-    def run(self) -> Network:
-        """The module, with the constants that it still reads."""
+    def fold(self) -> Source:
+        """The operations that are left, and all constants."""
         operations = [self._fold_or_keep(operation) for operation in self._source.operations]
         kept = tuple(operation for operation in operations if operation is not None)
-        folded = replace(self._source, constants=self._constants)
-        steps = [Step(operation, ROWS[operation.operator]) for operation in with_linears(kept, folded)]
-        constants: dict[str, Tensor] = {}
-        for step in steps:
-            for position, name in enumerate(step.operation.inputs):
-                if name in self._constants and position not in step.operation.known:
-                    constants[name] = as_tensor(self._constants[name])
-        for name in self._source.outputs:
-            if name in self._constants:
-                raise Unsupported(f"output {name!r} does not depend on the inputs")
-        transposed = {step.operation.inputs[1] for step in steps if step.operation.operator == LINEAR}
-        return self._network(steps, constants, transposed)
-
-    def _network(self, steps: list[Step], constants: dict[str, Tensor], transposed: set[str]) -> Network:
-        """Matrices of linear layers are stored transposed, under a name of their own."""
-        renamed = []
-        for step in steps:
-            operation = step.operation
-            if operation.operator == LINEAR:
-                left, matrix, *bias = operation.inputs
-                own = f"{matrix} transposed"
-                if own not in constants:
-                    constants[own] = as_tensor(self._constants[matrix]).t().contiguous()
-                step = Step(replace(operation, inputs=(left, own, *bias)), step.row)
-            renamed.append(step)
-        read = {name for step in renamed for name in step.operation.inputs}
-        used = {name: value for name, value in constants.items() if name in read}
-        inputs = {name: self._shapes[name] for name in self._source.inputs}
-        return Network(renamed, used, inputs, self._source.outputs)
+        return replace(self._source, operations=kept, constants=self._constants)
 
     def _fold_or_keep(self, operation: Operation) -> Operation | None:
         """None when the operation's results are now constants."""
@@ -162,7 +153,9 @@ class Importer:
             for name, value in self._call(operation, row, values).items():
                 self._constants[name] = value.contiguous().numpy()
             return None
-        self._shapes.update(self._call(operation, row, {name: self._meta(name) for name in operation.inputs if name}))
+        self._shapes.update(
+            self._call(operation, row, {name: self._meta(name) for name in operation.inputs if name})
+        )
         return operation
 
     def _with_numbers(self, operation: Operation, row: Row) -> Operation:

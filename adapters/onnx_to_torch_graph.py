@@ -1,8 +1,7 @@
 """An ONNX file as operations in order and constants in read-only memory, before PyTorch sees it."""
 
-from collections import Counter
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,6 @@ if TYPE_CHECKING:
 
 OWN_DOMAINS = ("", "ai.onnx")
 EARLIEST_OPSET = 13
-MATRIX_AXES = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,43 +91,3 @@ def _values(tensor: "TensorProto", folder: Path) -> Array:
         return np.zeros(shape, dtype)
     offset = int(entries.get("offset", 0))
     return np.memmap(folder / entries["location"], dtype, "r", offset, shape)
-
-
-def with_linears(operations: Sequence[Operation], source: Source) -> tuple[Operation, ...]:
-    """Products with a constant matrix as one operation, with the bias added after them: ONNX has no linear
-    layer for values of more than two axes, and XNNPACK packs the weights of nothing else.
-    """
-    uses = Counter(name for operation in operations for name in operation.inputs)
-    uses.update(source.outputs)
-    readers = {name: operation for operation in operations for name in operation.inputs}
-    replaced: dict[str, Operation] = {}
-    for operation in operations:
-        matrix = source.constants.get(operation.inputs[1]) if operation.operator == "MatMul" else None
-        if matrix is None or matrix.ndim != MATRIX_AXES or not _is_float(matrix):
-            continue
-        linear = replace(operation, operator="Linear")
-        result = operation.outputs[0]
-        add = readers.get(result) if uses[result] == 1 else None
-        bias = _bias(add, result, source, matrix.shape[1])
-        if add is None or bias is None:
-            replaced[operation.names[0]] = linear
-            continue
-        replaced[add.names[0]] = replace(
-            linear, names=(*operation.names, *add.names), inputs=(*linear.inputs, bias), outputs=add.outputs
-        )
-        replaced[operation.names[0]] = replace(linear, outputs=())
-    merged = (replaced.get(operation.names[0], operation) for operation in operations)
-    return tuple(operation for operation in merged if operation.outputs)
-
-
-def _is_float(matrix: Array) -> bool:
-    return matrix.dtype.kind == "f"
-
-
-def _bias(add: Operation | None, result: str, source: Source, size: int) -> str | None:
-    """The name of the bias that an Add adds to `result`: a constant for the last axis."""
-    if add is None or add.operator != "Add":
-        return None
-    other = add.inputs[1] if add.inputs[0] == result else add.inputs[0]
-    values = source.constants.get(other)
-    return other if values is not None and values.shape == (size,) else None

@@ -45,7 +45,9 @@ def _symmetric(
     """
     rank = len(pads) // 2
     before, after = list(pads[:rank]), list(pads[rank:])
-    if before == after and (limit is None or all(pad <= most for pad, most in zip(before, limit, strict=True))):
+    if before == after and (
+        limit is None or all(pad <= most for pad, most in zip(before, limit, strict=True))
+    ):
         return value, before
     flat = [size for axis in reversed(range(rank)) for size in (before[axis], after[axis])]
     return F.pad(value, flat, "constant", fill), [0] * rank
@@ -58,7 +60,7 @@ def _convolution(operation: Operation, value: Tensor, weight: Tensor, bias: Tens
     dilations = operation.attribute("dilations") or [1] * len(kernel)
     function = CONVOLUTIONS[len(kernel)]
     group = operation.attribute("group", 1)
-    return function(value, weight, bias, strides, padding, dilations, group)  # type: ignore[no-any-return]
+    return function(value, weight, bias, strides, padding, dilations, group)
 
 
 def _transposed_convolution(
@@ -67,7 +69,9 @@ def _transposed_convolution(
     """Uneven pads are cut from the result of a convolution without pads."""
     kernel = weight.shape[2:]
     rank = len(kernel)
-    if operation.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or operation.attribute("output_shape"):
+    if operation.attribute("auto_pad", "NOTSET") not in ("NOTSET", "VALID") or operation.attribute(
+        "output_shape"
+    ):
         raise operation.refuse("with auto_pad or output_shape")
     strides = operation.attribute("strides") or [1] * rank
     pads = operation.attribute("pads") or [0] * 2 * rank
@@ -77,11 +81,11 @@ def _transposed_convolution(
     padding = pads[:rank] if even else [0] * rank
     result = TRANSPOSED[rank](value, weight, bias, strides, padding, extra, group, dilations)
     if even:
-        return result  # type: ignore[no-any-return]
+        return result
     for axis in range(rank):
         size = result.shape[2 + axis] - pads[axis] - pads[rank + axis]
         result = result.narrow(2 + axis, pads[axis], size)
-    return result  # type: ignore[no-any-return]
+    return result
 
 
 def _half(kernel: Sequence[int]) -> list[int]:
@@ -94,7 +98,7 @@ def _max_pool(operation: Operation, value: Tensor) -> Tensor:
     value, padding = _symmetric(value, pads, float("-inf"), _half(kernel))
     dilations = operation.attribute("dilations") or [1] * len(kernel)
     ceil = bool(operation.attribute("ceil_mode", 0))
-    return MAX_POOLS[len(kernel)](value, kernel, strides, padding, dilations, ceil)  # type: ignore[no-any-return]
+    return MAX_POOLS[len(kernel)](value, kernel, strides, padding, dilations, ceil)
 
 
 def _average_pool(operation: Operation, value: Tensor) -> Tensor:
@@ -104,15 +108,18 @@ def _average_pool(operation: Operation, value: Tensor) -> Tensor:
         raise operation.refuse("with dilations")
     strides, pads = _window(operation, value, kernel)
     padded, padding = _symmetric(value, pads, 0.0, _half(kernel))
-    ceil, counts_pads = bool(operation.attribute("ceil_mode", 0)), bool(operation.attribute("count_include_pad", 0))
+    ceil, counts_pads = (
+        bool(operation.attribute("ceil_mode", 0)),
+        bool(operation.attribute("count_include_pad", 0)),
+    )
     function: Any = AVERAGE_POOLS[len(kernel)]
     if padded is value:
-        return function(value, kernel, strides, padding, ceil, counts_pads)  # type: ignore[no-any-return]
+        return function(value, kernel, strides, padding, ceil, counts_pads)
     average = function(padded, kernel, strides, padding, ceil)
     if counts_pads:
-        return average  # type: ignore[no-any-return]
+        return average
     ones, _ = _symmetric(torch.ones_like(value), pads, 0.0, [-1] * len(kernel))
-    return average / function(ones, kernel, strides, padding, ceil)  # type: ignore[no-any-return]
+    return average / function(ones, kernel, strides, padding, ceil)
 
 
 def _global_pool(function: Any) -> Row:
@@ -159,7 +166,7 @@ def _instance_norm(operation: Operation, value: Tensor, scale: Tensor, bias: Ten
 def _group_norm(operation: Operation, value: Tensor, scale: Tensor, bias: Tensor) -> Tensor:
     """Opset 18 has a scale for every group, opset 21 one for every channel."""
     groups, channels = operation.attribute("num_groups"), value.shape[1]
-    if operation.opset < 21:  # noqa: PLR2004
+    if operation.opset < 21:
         scale, bias = (values.repeat_interleave(channels // groups) for values in (scale, bias))
     normalised = _normalised(value, groups, operation.attribute("epsilon", 1e-5))
     return normalised * _per_channel(scale, value) + _per_channel(bias, value)

@@ -1,4 +1,6 @@
-"""ONNX's Resize in PyTorch: nearest by repeating or choosing, linear and cubic where PyTorch's mean the same."""
+"""ONNX's Resize in PyTorch: nearest by copies or choice, linear and cubic where PyTorch's are the same."""
+
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -11,7 +13,7 @@ from adapters.onnx_to_torch_types import as_tensor
 SMOOTH_MODES = {"linear": {1: "linear", 2: "bilinear", 3: "trilinear"}, "cubic": {2: "bicubic"}}
 HALF_PIXEL = ("half_pixel", "pytorch_half_pixel")
 TORCH_CUBIC_COEFFICIENT = -0.75
-ROUNDING = {
+ROUNDING: dict[str, Callable[[Array], Array]] = {
     "round_prefer_floor": lambda place: np.ceil(place - 0.5),
     "round_prefer_ceil": lambda place: np.floor(place + 0.5),
     "floor": np.floor,
@@ -22,7 +24,10 @@ ROUNDING = {
 def _resize(operation: Operation, value: Tensor, *inputs: Tensor | None) -> Tensor:
     sizes, scales = _targets(operation, value)
     mode = operation.attribute("mode", "nearest")
-    if operation.attribute("antialias", 0) or operation.attribute("keep_aspect_ratio_policy", "stretch") != "stretch":
+    if (
+        operation.attribute("antialias", 0)
+        or operation.attribute("keep_aspect_ratio_policy", "stretch") != "stretch"
+    ):
         raise operation.refuse("with antialias or an aspect ratio to keep")
     if mode == "nearest":
         for axis, (size, scale) in enumerate(zip(sizes, scales, strict=True)):
@@ -55,8 +60,8 @@ def _nearest(operation: Operation, value: Tensor, axis: int, size: int, scale: f
     times = size // value.shape[axis]
     if times > 1 and np.array_equal(indices, np.repeat(np.arange(value.shape[axis]), times)):
         before, after = value.shape[: axis + 1], value.shape[axis + 1 :]
-        inner = value.reshape(*before, 1, -1)
-        return torch.cat([inner] * times, axis + 1).reshape(*before[:-1], size, *after)
+        copies = [value.reshape(*before, 1, -1) for _ in range(times)]  # XNNPACK wants them apart
+        return torch.cat(copies, axis + 1).reshape(*before[:-1], size, *after)
     return torch.index_select(value, axis, as_tensor(indices))
 
 
@@ -73,7 +78,8 @@ def _indices(operation: Operation, old: int, new: int, scale: float) -> Array:
     else:
         raise operation.refuse(f"with coordinate_transformation_mode {mode!r}")
     rounded = ROUNDING[operation.attribute("nearest_mode", "round_prefer_floor")](place)
-    return np.clip(rounded, 0, old - 1).astype(np.int64)
+    indices: Array = np.clip(rounded, 0, old - 1).astype(np.int64)
+    return indices
 
 
 def _smooth(operation: Operation, value: Tensor, mode: str, sizes: list[int]) -> Tensor:

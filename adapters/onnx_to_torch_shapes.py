@@ -67,7 +67,7 @@ def _cut(value: Tensor, axis: int, start: int, end: int, step: int = 1) -> Tenso
     """Part of an axis: 0 ≤ start ≤ end ≤ size, step ≥ 1."""
     if (start, step) == (0, 1) and end == value.shape[axis]:
         return value
-    return torch.ops.aten.slice.Tensor(value, axis, start, end, step)  # type: ignore[no-any-return]
+    return torch.ops.aten.slice.Tensor(value, axis, start, end, step)
 
 
 def _slice(operation: Operation, value: Tensor, *inputs: Tensor | None) -> Tensor:
@@ -103,7 +103,7 @@ def _gather(operation: Operation, value: Tensor, indices: Tensor | None) -> Tens
         part = _cut(value, axis, numbers[0], numbers[-1] + 1, step)
         return part if known.ndim else part.reshape(value.shape[:axis] + value.shape[axis + 1 :])
     indices = torch.remainder(indices, value.shape[axis])  # negative ones count from the end
-    if axis == 0 and value.dim() == 2:  # noqa: PLR2004  (a table)
+    if axis == 0 and value.dim() == 2:  # a table
         return F.embedding(indices, value)
     chosen = torch.index_select(value, axis, indices.reshape(-1))
     return chosen.reshape(value.shape[:axis] + indices.shape + value.shape[axis + 1 :])
@@ -139,7 +139,9 @@ def _scatter_elements(operation: Operation, value: Tensor, indices: Tensor, upda
 
 def _one_hot(operation: Operation, indices: Tensor, depth: Any, values: Tensor) -> Tensor:
     count, axis = int(operation.number(1)), operation.attribute("axis", -1)
-    hits = torch.remainder(indices.to(torch.int64), count).unsqueeze(-1) == torch.arange(count)
+    hits = torch.remainder(indices.to(torch.int64), count).unsqueeze(-1) == torch.arange(
+        count, device=indices.device
+    )
     chosen = torch.where(hits, values[1], values[0])
     return chosen if axis in (-1, indices.dim()) else chosen.movedim(-1, axis)
 

@@ -42,7 +42,7 @@ def _power(operation: Operation, base: Tensor, exponent: Tensor | None) -> Tenso
     number = operation.number(1)
     if number in SMALL_POWERS:
         return reduce(torch.mul, [base] * int(number))
-    if number == 0.5:  # noqa: PLR2004  (the square root)
+    if number == 0.5:
         return torch.sqrt(base)
     return torch.pow(base, number).to(base.dtype)
 
@@ -52,12 +52,16 @@ def _mean(operation: Operation, *tensors: Tensor) -> Tensor:
     return total / len(tensors)
 
 
-def _clip(operation: Operation, value: Tensor, low: Tensor | None = None, high: Tensor | None = None) -> Tensor:
+def _clip(
+    operation: Operation, value: Tensor, low: Tensor | None = None, high: Tensor | None = None
+) -> Tensor:
     bounds = operation.number(1, low), operation.number(2, high)
     if all(bound is None for bound in bounds):
         return value
     if any(isinstance(bound, Tensor) for bound in bounds):
-        as_tensors = [bound if bound is None else torch.as_tensor(bound, dtype=value.dtype) for bound in bounds]
+        as_tensors = [
+            bound if bound is None else torch.as_tensor(bound, dtype=value.dtype) for bound in bounds
+        ]
         return torch.clamp(value, *as_tensors)
     return torch.clamp(value, *bounds)
 
@@ -97,7 +101,17 @@ def _hard_sigmoid(operation: Operation, value: Tensor) -> Tensor:
 
 
 def _softmax(function: Any) -> Row:
-    return Row(lambda operation, value: function(value, dim=operation.attribute("axis", -1)))
+    """Along another axis than the last with that axis moved: XNNPACK takes the last one only."""
+
+    def call(operation: Operation, value: Tensor) -> Tensor:
+        axis = operation.attribute("axis", -1) % value.dim()
+        if axis == value.dim() - 1:
+            return function(value, dim=-1)
+        order = [*(other for other in range(value.dim()) if other != axis), axis]
+        back = [order.index(position) for position in range(value.dim())]
+        return function(value.permute(order), dim=-1).permute(back)
+
+    return Row(call)
 
 
 def _cast(operation: Operation, value: Tensor) -> Tensor:
@@ -148,9 +162,9 @@ def _extreme_index(function: Any) -> Row:
     def call(operation: Operation, value: Tensor) -> Tensor:
         axis, keep = operation.attribute("axis", 0), bool(operation.attribute("keepdims", 1))
         if not operation.attribute("select_last_index", 0):
-            return function(value, dim=axis, keepdim=keep)  # type: ignore[no-any-return]
+            return function(value, dim=axis, keepdim=keep)
         last = value.shape[axis] - 1
-        return last - function(value.flip(axis), dim=axis, keepdim=keep)  # type: ignore[no-any-return]
+        return last - function(value.flip(axis), dim=axis, keepdim=keep)
 
     return Row(call)
 
@@ -179,33 +193,72 @@ ROWS: dict[str, Row] = {
     **{
         name: _plain(function)
         for name, function in {
-            "Abs": torch.abs, "Acos": torch.acos, "Asin": torch.asin, "Atan": torch.atan, "Ceil": torch.ceil,
-            "Cos": torch.cos, "Cosh": torch.cosh, "Erf": torch.erf, "Exp": torch.exp, "Floor": torch.floor,
-            "HardSwish": F.hardswish, "IsInf": torch.isinf, "IsNaN": torch.isnan, "Log": torch.log,
-            "Mish": F.mish, "Neg": torch.neg, "Not": torch.logical_not, "Reciprocal": torch.reciprocal,
-            "Relu": torch.relu, "Round": torch.round, "Sigmoid": torch.sigmoid, "Sign": torch.sign,
-            "Sin": torch.sin, "Sinh": torch.sinh, "Softplus": F.softplus, "Softsign": F.softsign,
-            "Sqrt": torch.sqrt, "Tan": torch.tan, "Tanh": torch.tanh,
-            "Add": torch.add, "And": torch.logical_and, "Equal": torch.eq, "Greater": torch.gt,
-            "GreaterOrEqual": torch.ge, "Less": torch.lt, "LessOrEqual": torch.le, "Mul": torch.mul,
-            "Or": torch.logical_or, "Sub": torch.sub, "Xor": torch.logical_xor, "Where": torch.where,
+            "Abs": torch.abs,
+            "Acos": torch.acos,
+            "Asin": torch.asin,
+            "Atan": torch.atan,
+            "Ceil": torch.ceil,
+            "Cos": torch.cos,
+            "Cosh": torch.cosh,
+            "Erf": torch.erf,
+            "Exp": torch.exp,
+            "Floor": torch.floor,
+            "HardSwish": F.hardswish,
+            "IsInf": torch.isinf,
+            "IsNaN": torch.isnan,
+            "Log": torch.log,
+            "Mish": F.mish,
+            "Neg": torch.neg,
+            "Not": torch.logical_not,
+            "Reciprocal": torch.reciprocal,
+            "Relu": torch.relu,
+            "Round": torch.round,
+            "Sigmoid": torch.sigmoid,
+            "Sign": torch.sign,
+            "Sin": torch.sin,
+            "Sinh": torch.sinh,
+            "Softplus": F.softplus,
+            "Softsign": F.softsign,
+            "Sqrt": torch.sqrt,
+            "Tan": torch.tan,
+            "Tanh": torch.tanh,
+            "Add": torch.add,
+            "And": torch.logical_and,
+            "Equal": torch.eq,
+            "Greater": torch.gt,
+            "GreaterOrEqual": torch.ge,
+            "Less": torch.lt,
+            "LessOrEqual": torch.le,
+            "Mul": torch.mul,
+            "Or": torch.logical_or,
+            "Sub": torch.sub,
+            "Xor": torch.logical_xor,
+            "Where": torch.where,
         }.items()
     },
-    **{name: _fold(function) for name, function in {
-        "Max": torch.maximum, "Min": torch.minimum, "Sum": torch.add,
-    }.items()},
-    **{name: _reduction(function) for name, function in {
-        "ReduceL1": lambda value, axes, keep: value.abs().sum(axes, keep),
-        "ReduceL2": _l2,
-        "ReduceLogSum": lambda value, axes, keep: value.sum(axes, keep).log(),
-        "ReduceLogSumExp": lambda value, axes, keep: value.logsumexp(axes, keep),
-        "ReduceMax": lambda value, axes, keep: value.amax(axes, keep),
-        "ReduceMean": _reduce_mean,
-        "ReduceMin": lambda value, axes, keep: value.amin(axes, keep),
-        "ReduceProd": _reduce_product,
-        "ReduceSum": lambda value, axes, keep: value.sum(axes, keep),
-        "ReduceSumSquare": lambda value, axes, keep: (value * value).sum(axes, keep),
-    }.items()},
+    **{
+        name: _fold(function)
+        for name, function in {
+            "Max": torch.maximum,
+            "Min": torch.minimum,
+            "Sum": torch.add,
+        }.items()
+    },
+    **{
+        name: _reduction(function)
+        for name, function in {
+            "ReduceL1": lambda value, axes, keep: value.abs().sum(axes, keep),
+            "ReduceL2": _l2,
+            "ReduceLogSum": lambda value, axes, keep: value.sum(axes, keep).log(),
+            "ReduceLogSumExp": lambda value, axes, keep: value.logsumexp(axes, keep),
+            "ReduceMax": lambda value, axes, keep: value.amax(axes, keep),
+            "ReduceMean": _reduce_mean,
+            "ReduceMin": lambda value, axes, keep: value.amin(axes, keep),
+            "ReduceProd": _reduce_product,
+            "ReduceSum": lambda value, axes, keep: value.sum(axes, keep),
+            "ReduceSumSquare": lambda value, axes, keep: (value * value).sum(axes, keep),
+        }.items()
+    },
     "ArgMax": _extreme_index(torch.argmax),
     "ArgMin": _extreme_index(torch.argmin),
     "Cast": Row(_cast),

@@ -21,6 +21,7 @@ FRAMEWORKS = {
     "openvino",
     "ncnn",
     "iree",
+    "executorch",
 }
 NOT_AT_IMPORT = FRAMEWORKS | {"pandas", "scipy", "onnx"}
 """What would make `bench --help` slow, or put a framework's memory into the harness's."""
@@ -98,6 +99,7 @@ HARNESS = (
     "adapters.catalogue",
     "adapters.protocol",
     "adapters.ort",
+    "adapters.executorch",
     "adapters.worker",
     "benchsuite.run",
     "benchsuite.group",
