@@ -155,7 +155,7 @@ def _socket(process: int, arguments: list[int]) -> tuple[str, bool]:
 def _connect(process: int, arguments: list[int]) -> tuple[str, bool]:
     address = _memory(process, arguments[1], min(arguments[2], PATH_BYTES))
     family = int.from_bytes(address[:2], sys.byteorder)
-    path = address[2:].strip(b"\0").decode(errors="replace")
+    path = address[2:].lstrip(b"\0").partition(b"\0")[0].decode(errors="replace")
     return (path, False) if family in LOCAL_FAMILIES else (f"family {family}: {address[2:].hex()}", True)
 
 
