@@ -133,8 +133,8 @@ class MnnSession:
 
 
 NO_AVX512 = (
-    "the wheel of MNN has no AVX-512 kernels (its build option MNN_AVX512 is off): a build of one's own can be "
-    "faster on a processor that has them"
+    "the wheel of MNN has no AVX-512 kernels (its build option MNN_AVX512 is off): a build of one's own "
+    "can be faster on a processor that has them"
 )
 MNN = MnnAdapter(
     name="mnn",
