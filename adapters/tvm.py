@@ -81,6 +81,7 @@ class TvmSession:
     def __init__(self, library: Path, options: Mapping[str, str]) -> None:
         import tvm
         from tvm import relax
+        from tvm.target import codegen
 
         from adapters.tvm_compile import DESCRIPTION, WEIGHTS
 
@@ -96,7 +97,7 @@ class TvmSession:
         self._machine.set_input("main", *self._tensors.values(), *weights)
         self._facts = {
             "version": tvm.__version__,
-            "build": f"LLVM {tvm.support.libinfo().get('LLVM_VERSION', 'unknown')}",
+            "build": f"LLVM {codegen.llvm_version_major()}",
             "threads": str(tvm.runtime.num_threads()),
             "precision": "fp32",
             **options,

@@ -4,9 +4,10 @@ from collections.abc import Callable, Mapping
 from math import prod
 from typing import Any
 
+from adapters.tvm_blocks import SPATIAL, SUMMED, blocks_of, extents_of, fuse, inline, is_reduction
 from adapters.tvm_database import Record, from_record, kernel_key
-from adapters.tvm_kernels import DEPTHWISE_STAGE, PACK_STAGE, PAD_STAGE, TILE_STAGE
 from adapters.tvm_machine import VectorUnit
+from adapters.tvm_tiles import tiles
 
 SCHEDULED = "tirx.is_scheduled"
 LEAST_PARALLEL_ELEMENTS = 4096
@@ -49,149 +50,26 @@ def _is_scheduled(function: Any) -> bool:
     return bool(function.attrs) and bool(function.attrs.get(SCHEDULED, False))
 
 
-def _blocks(schedule: Any) -> list[Any]:
-    return list(schedule.get_child_blocks(schedule.get_sblock("root")))
-
-
-def _name(schedule: Any, block: Any) -> str:
-    return str(schedule.get(block).name_hint)
-
-
-def _extents(schedule: Any, loops: list[Any]) -> list[int]:
-    return [int(schedule.get(loop).extent) for loop in loops]
-
-
-def _inline(schedule: Any, blocks: list[Any], kept: Callable[[str], bool]) -> None:
-    """Inline every block that allows it, but those whose names are to be kept."""
-    from tvm import s_tir
-
-    for block in blocks:
-        if kept(_name(schedule, block)):
-            continue
-        try:
-            schedule.compute_inline(block)
-        except s_tir.ScheduleError:
-            continue
-
-
-def tiles(schedule: Any, unit: VectorUnit) -> Any:
-    """Matrix products and convolutions: sums stay in registers, what was fused behind runs on each tile."""
-    names = [_name(schedule, block) for block in _blocks(schedule)]
-    sums_name = next((name for name in names if name.startswith((TILE_STAGE, DEPTHWISE_STAGE))), None)
-    if sums_name is None:
-        return None
-    stages = (TILE_STAGE, DEPTHWISE_STAGE, PACK_STAGE, PAD_STAGE)
-    _inline(schedule, _blocks(schedule), lambda name: name.startswith(stages))
-    batch_axes = len(schedule.get(schedule.get_sblock(sums_name)).writes[0].source.shape) - 4
-    schedule = _rows_as_one_axis(schedule, _name(schedule, _blocks(schedule)[-1]), batch_axes)
-    blocks = {_name(schedule, block): block for block in _blocks(schedule)}
-    packs = [block for name, block in blocks.items() if name.startswith(PACK_STAGE)]
-    for name, block in blocks.items():
-        if name.startswith(PAD_STAGE):
-            rows_of_channels(schedule, block)
-    sums = blocks[sums_name]
-    is_depthwise = sums_name.startswith(DEPTHWISE_STAGE)
-    lanes = int(schedule.get(sums).annotations["bench.lanes"])
-    parallel, at, column = _tile_loops(schedule, sums, list(blocks.values())[-1], is_depthwise, bool(packs))
-    schedule.compute_at(sums, at, preserve_unit_loops=True)
-    schedule.parallel(parallel)
-    for block in packs:
-        schedule.compute_at(block, parallel)
-    _sums_in_registers(schedule, sums, lanes, is_depthwise)
-    _vectorize(schedule, column, lanes)
-    return schedule
-
-
-def _tile_loops(
-    schedule: Any, sums: Any, last: Any, is_depthwise: bool, is_packed: bool
-) -> tuple[Any, Any, Any]:
-    """Split the last stage into tiles: the loop to run in parallel, the one of a tile, that of its columns.
-
-    A panel of columns stays in the cache while the rows go by.
-    """
-    rows_count, columns_count = (int(size) for size in schedule.get(sums).writes[0].source.shape[-2:])
-    *batch, row, column = schedule.get_loops(last)
-    row_tile, row_in = schedule.split(row, [None, rows_count])
-    column_tile, column_in = schedule.split(column, [None, columns_count])
-    if is_depthwise:
-        schedule.reorder(row_tile, column_tile, row_in, column_in)
-        outer = [*batch, row_tile, column_tile]
-    else:
-        schedule.reorder(column_tile, row_tile, row_in, column_in)
-        outer = [*batch, column_tile, *([] if is_packed else [row_tile])]
-    parallel = schedule.fuse(*outer) if len(outer) > 1 else outer[0]
-    return parallel, row_tile if is_packed else parallel, column_in
-
-
-def _rows_as_one_axis(schedule: Any, name: str, batch_axes: int) -> Any:
-    """Make one axis of all between the batch and the columns: then TVM sees which tile a row reads."""
-    from tvm import s_tir, tirx
-
-    block = schedule.get_sblock(name)
-    extents = _extents(schedule, schedule.get_loops(block))
-
-    def joined(*at: Any) -> list[Any]:
-        row: Any = 0
-        for index, extent in zip(at[batch_axes:-1], extents[batch_axes:-1], strict=True):
-            row = row * extent + index
-        return [*at[:batch_axes], row, at[-1]]
-
-    index_map = tirx.IndexMap.from_func(joined, ndim=len(extents), index_dtype="int32")
-    schedule.transform_block_layout(block, index_map)
-    return s_tir.Schedule(tirx.transform.StmtSimplify()(schedule.mod))
-
-
-def _sums_in_registers(schedule: Any, sums: Any, lanes: int, is_depthwise: bool) -> None:
-    schedule.set_scope(sums, 0, "local")
-    iterators = schedule.get(sums).iter_vars
-    reductions = sum(1 for iterator in iterators if iterator.iter_type == 2)
-    loops = schedule.get_loops(sums)
-    taps = loops[len(loops) - reductions :]
-    row, column = loops[len(loops) - reductions - 2 : len(loops) - reductions]
-    schedule.reorder(*taps, row, column)
-    _vectorize(schedule, column, lanes)
-    schedule.unroll(row)
-    if is_depthwise:
-        schedule.unroll(taps[-1])
-    schedule.decompose_reduction(sums, taps[0])
-
-
-def _vectorize(schedule: Any, loop: Any, lanes: int) -> None:
-    vectors, lane = schedule.split(loop, [None, lanes])
-    schedule.unroll(vectors)
-    schedule.vectorize(lane)
-
-
-def rows_of_channels(schedule: Any, block: Any) -> None:
-    """Parallel over all axes but the last one."""
-    *outer, _ = schedule.get_loops(block)
-    schedule.parallel(schedule.fuse(*outer) if len(outer) > 1 else outer[0])
-
-
 def elementwise(schedule: Any, unit: VectorUnit) -> Any:
     """Kernels without sums: one loop nest."""
-    _inline(schedule, _blocks(schedule), lambda name: False)
-    blocks = _blocks(schedule)
-    if any(_is_reduction(schedule, block) for block in blocks):
+    inline(schedule, blocks_of(schedule), lambda name: False)
+    blocks = blocks_of(schedule)
+    if any(is_reduction(schedule, block) for block in blocks):
         return None
     for block in blocks:
         _one_nest(schedule, block, unit)
     return schedule
 
 
-def _is_reduction(schedule: Any, block: Any) -> bool:
-    return any(iterator.iter_type == 2 for iterator in schedule.get(block).iter_vars)
-
-
 def _one_nest(schedule: Any, block: Any, unit: VectorUnit) -> None:
     loops = schedule.get_loops(block)
     if not loops:
         return
-    extents = _extents(schedule, loops)
+    extents = extents_of(schedule, loops)
     count = prod(extents)
     if _reads_as_it_writes(schedule.get(block)):
         width = next((size for size in (2 * unit.lanes, unit.lanes) if count % size == 0), 0)
-        fused = schedule.fuse(*loops) if len(loops) > 1 else loops[0]
+        fused = fuse(schedule, loops)
         if width:
             outer, inner = schedule.split(fused, [None, width])
             schedule.vectorize(inner)
@@ -227,9 +105,9 @@ def _reads_as_it_writes(block: Any) -> bool:
 
 def rows(schedule: Any, unit: VectorUnit) -> Any:
     """Sums along the last axes (softmax, normalisation, means): a row at a time, all stages on it."""
-    _inline(schedule, _blocks(schedule), lambda name: False)
-    blocks = _blocks(schedule)
-    if not any(_sums_last_axis(schedule, block) for block in blocks if _is_reduction(schedule, block)):
+    inline(schedule, blocks_of(schedule), lambda name: False)
+    blocks = blocks_of(schedule)
+    if not any(_sums_last_axis(schedule, block) for block in blocks if is_reduction(schedule, block)):
         return None
     last = blocks[-1]
     shared = min(_shared(schedule, block, last) for block in blocks)
@@ -245,21 +123,21 @@ def rows(schedule: Any, unit: VectorUnit) -> Any:
 
 def columns(schedule: Any, unit: VectorUnit) -> Any:
     """Sums along other than the last axis (pooling, means of pixels): many next to each other at once."""
-    _inline(schedule, _blocks(schedule), lambda name: False)
-    blocks = _blocks(schedule)
-    if not any(_is_reduction(schedule, block) for block in blocks):
+    inline(schedule, blocks_of(schedule), lambda name: False)
+    blocks = blocks_of(schedule)
+    if not any(is_reduction(schedule, block) for block in blocks):
         return None
     for block in blocks:
         loops = schedule.get_loops(block)
         kinds = [iterator.iter_type for iterator in schedule.get(block).iter_vars]
         if len(kinds) != len(loops):
             return None
-        if 2 not in kinds:
+        if SUMMED not in kinds:
             _one_nest(schedule, block, unit)
             continue
-        spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == 0]
-        sums = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == 2]
-        if not spatial or _extents(schedule, spatial)[-1] < unit.lanes:
+        spatial = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == SPATIAL]
+        sums = [loop for loop, kind in zip(loops, kinds, strict=True) if kind == SUMMED]
+        if not spatial or extents_of(schedule, spatial)[-1] < unit.lanes:
             return None
         _next_to_each_other(schedule, block, spatial, sums, unit)
     return schedule
@@ -268,14 +146,14 @@ def columns(schedule: Any, unit: VectorUnit) -> Any:
 def _next_to_each_other(
     schedule: Any, block: Any, spatial: list[Any], sums: list[Any], unit: VectorUnit
 ) -> None:
-    size = _extents(schedule, spatial)[-1]
+    size = extents_of(schedule, spatial)[-1]
     width = next(
         (n for n in (4 * unit.lanes, 2 * unit.lanes, unit.lanes) if size % n == 0), min(size, 4 * unit.lanes)
     )
     chunk, lane = schedule.split(spatial[-1], [None, width])
     schedule.reorder(*spatial[:-1], chunk, *sums, lane)
     outer = [*spatial[:-1], chunk]
-    schedule.parallel(schedule.fuse(*outer) if len(outer) > 1 else outer[0])
+    schedule.parallel(fuse(schedule, outer))
     if size % width == 0:
         schedule.vectorize(lane)
     schedule.decompose_reduction(block, sums[0])
@@ -284,7 +162,7 @@ def _next_to_each_other(
 def _sums_last_axis(schedule: Any, block: Any) -> bool:
     """Whether the last axis of what a block reads is one that it sums over."""
     iterators = schedule.get(block).iter_vars
-    summed = {str(iterator.var) for iterator in iterators if iterator.iter_type == 2}
+    summed = {str(iterator.var) for iterator in iterators if iterator.iter_type == SUMMED}
     return any(str(read.region[-1].min) in summed for read in schedule.get(block).reads if read.region)
 
 
@@ -293,7 +171,7 @@ def _shared(schedule: Any, block: Any, last: Any) -> int:
     count = 0
     for mine, its in zip(schedule.get(block).iter_vars, schedule.get(last).iter_vars, strict=False):
         same = int(mine.dom.extent) == int(its.dom.extent)
-        if mine.iter_type == 2 or its.iter_type == 2 or not same:
+        if mine.iter_type == SUMMED or its.iter_type == SUMMED or not same:
             break
         count += 1
     return count
@@ -303,16 +181,16 @@ def separate_nests(schedule: Any, unit: VectorUnit) -> Any:
     """Anything else, a stage at a time: parallel over its first axes."""
     from tvm import s_tir
 
-    for block in _blocks(schedule):
+    for block in blocks_of(schedule):
         kinds = [iterator.iter_type for iterator in schedule.get(block).iter_vars]
         loops = schedule.get_loops(block)
-        outer = loops[: next((axis for axis, kind in enumerate(kinds) if kind != 0), len(loops))]
+        outer = loops[: next((axis for axis, kind in enumerate(kinds) if kind != SPATIAL), len(loops))]
         if len(kinds) != len(loops) or not outer:
             continue
         if len(outer) == len(loops) and len(outer) > 1:
             outer = outer[:-1]
         try:
-            schedule.parallel(schedule.fuse(*outer) if len(outer) > 1 else outer[0])
+            schedule.parallel(fuse(schedule, outer))
         except s_tir.ScheduleError:
             continue
     return schedule

@@ -29,6 +29,7 @@ POPULATION, GENERATIONS = 128, 3
 LEAST_SHARE = 0.01
 """Kernels with a smaller part of the network's time are left to the rule."""
 LEAST_GAIN = 0.03
+COMPARISONS = 3
 REPEATS = 5
 REPEAT_SECONDS = 0.02
 
@@ -97,11 +98,17 @@ def _tuned(task: Task, key: str, target: Any, trials: int, seconds: float) -> Re
     record = Record(key, task.name, task.rule_ns, task.rule_ns, trials, trace)
     ours = scheduled(task.function, vector_unit(target, OPTIONS))
     tuned = from_record(task.function, record)
-    pairs = [(_time_ns(ours, target), _time_ns(tuned, target)) for _ in range(3)]
-    rule_ns, tuned_ns = (int(median(times)) for times in zip(*pairs, strict=True))
+    rule_ns, tuned_ns = _compared_ns(ours, tuned, target)
     if tuned_ns > (1 - LEAST_GAIN) * rule_ns:
         return Record(key, task.name, rule_ns, rule_ns, trials)
     return Record(key, task.name, rule_ns, tuned_ns, trials, trace)
+
+
+def _compared_ns(ours: Any, tuned: Any, target: Any) -> tuple[int, int]:
+    """The times of two schedules, taken in turns."""
+    pairs = [(_time_ns(ours, target), _time_ns(tuned, target)) for _ in range(COMPARISONS)]
+    rule_ns, tuned_ns = (int(median(times)) for times in zip(*pairs, strict=True))
+    return rule_ns, tuned_ns
 
 
 def _search(task: Task, target: Any, trials: int, seconds: float) -> Any | None:

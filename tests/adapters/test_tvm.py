@@ -216,7 +216,7 @@ def test_the_default_pipeline_runs_too(tmp_path: Path) -> None:
 def test_it_tells_how_it_runs(block: tuple[Path, Session]) -> None:
     facts = block[1].describe()
     assert facts["version"].startswith("0.")
-    assert facts["build"].startswith("LLVM")
+    assert int(facts["build"].removeprefix("LLVM ")) > 0
     assert facts["precision"] == "fp32"
     assert "mcpu" in facts["target"]
 
