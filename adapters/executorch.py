@@ -109,10 +109,11 @@ EXECUTORCH = ExecutorchAdapter(
     title="ExecuTorch with XNNPACK",
     distribution="executorch",
     environment="executorch",
-    options={"delegate": "xnnpack", "partition": "whole", "depthwise": "split"},
+    options={"delegate": "xnnpack", "partition": "whole", "depthwise": "split", "sums": "products"},
     variants={
         "portable": {"delegate": "none"},
         "per-op": {"partition": "per-op"},
         "depthwise-whole": {"depthwise": "whole"},
+        "sums-kernels": {"sums": "kernels"},
     },
 )

@@ -18,6 +18,7 @@ from adapters.onnx_to_torch import Network, Rewrite, import_network
 from adapters.onnx_to_torch_depthwise import with_small_depthwise_kernels
 from adapters.onnx_to_torch_linear import with_linears
 from adapters.onnx_to_torch_operation import Operation
+from adapters.onnx_to_torch_sums import with_sums_as_products
 
 CALL_DELEGATE = "executorch_call_delegate"
 INFINITY = re.compile(r"(?<=: )-?inf\b")
@@ -127,7 +128,13 @@ def _xnnpack_graph(binary: bytes) -> dict[str, Any]:
 
 
 def _rewrites(options: Mapping[str, str]) -> tuple[Rewrite, ...]:
-    return (with_linears, with_small_depthwise_kernels)[: 2 if options["depthwise"] == "split" else 1]
+    """Linear layers as every PyTorch program has them, and the spellings that the options ask for."""
+    chosen: list[Rewrite] = [with_linears]
+    if options["depthwise"] == "split":
+        chosen.append(with_small_depthwise_kernels)
+    if options["sums"] == "products":
+        chosen.append(with_sums_as_products)
+    return tuple(chosen)
 
 
 def _partitioners(options: Mapping[str, str]) -> list[Any]:

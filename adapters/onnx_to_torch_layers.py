@@ -198,6 +198,8 @@ def _matrix_product(operation: Operation, left: Tensor, right: Tensor) -> Tensor
     rows, inner, columns = left.shape[-2], left.shape[-1], right.shape[-1]
     left = left if left.shape[:-2] == batch else left.expand(*batch, rows, inner)
     right = right if right.shape[:-2] == batch else right.expand(*batch, inner, columns)
+    if len(batch) == 1:
+        return torch.bmm(left, right)
     product = torch.bmm(left.reshape(-1, rows, inner), right.reshape(-1, inner, columns))
     return product.reshape(*batch, rows, columns)
 

@@ -22,6 +22,7 @@ from adapters.onnx_to_torch import ROWS, SHAPE_OPERATORS, import_network  # noqa
 from adapters.onnx_to_torch_depthwise import row_sets, with_small_depthwise_kernels  # noqa: E402
 from adapters.onnx_to_torch_layers import LINEAR  # noqa: E402
 from adapters.onnx_to_torch_linear import with_linears  # noqa: E402
+from adapters.onnx_to_torch_sums import with_sums_as_products  # noqa: E402
 from adapters.protocol import Unsupported  # noqa: E402
 
 GENERATOR = np.random.default_rng(3)
@@ -412,6 +413,27 @@ def test_other_convolutions_stay_whole(
     node = helper.make_node("Conv", ["x", "w"], ["y"], name="dw", group=6, **attributes)
     path = model(tmp_path, [node], {"w": weights(6, 1, *kernel)}, [1, 6, 12, 13], ["y"])
     assert len(import_network(path, (with_small_depthwise_kernels,)).steps) == 1
+
+
+@pytest.mark.parametrize("axis", [0, 1, -1])
+@pytest.mark.parametrize("keep", [0, 1])
+@pytest.mark.parametrize("operator", ["ReduceSum", "ReduceMean", "ReduceL2", "ReduceSumSquare"])
+def test_a_sum_as_a_product_computes_the_same(operator: str, keep: int, axis: int, tmp_path: Path) -> None:
+    path = write(tmp_path, Case(operator, (ROW,), {1: whole(axis)}, {"keepdims": keep}))
+    steps = import_network(path, (with_sums_as_products,)).steps
+    assert not [step for step in steps if step.operation.operator.startswith("Reduce")]
+    assert {step.operation.names for step in steps} == {("the-node",)}
+    found = imported(path, (ROW,), rewrites=(with_sums_as_products,))[0]
+    expected = reference(path, (ROW,))[0]
+    assert found.shape == expected.shape
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=1e-6)
+
+
+def test_sums_of_integers_and_over_images_stay(tmp_path: Path) -> None:
+    for case in (Case("ReduceSum", (WHOLE,), {1: whole(1)}), Case("ReduceMean", (IMAGE,), {1: whole(2, 3)})):
+        path = write(tmp_path, case)
+        steps = import_network(path, (with_sums_as_products,)).steps
+        assert [step.operation.operator for step in steps] == [case.operator]
 
 
 REFUSED = {
