@@ -3,7 +3,7 @@
 With the environment `executorch` made (`bench frameworks install executorch`), it runs so:
 
     PYTHONPATH=$(python -c "from adapters.environments import packages_of as p; print(p('executorch'))") \
-        python -m pytest tests/adapters/test_onnx_to_torch.py
+        python -m pytest tests/adapters/test_onnx_to_torch*.py
 """
 
 from dataclasses import dataclass, field
