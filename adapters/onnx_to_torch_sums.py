@@ -72,26 +72,18 @@ def _ones(found: Sum) -> Array:
 def _product(found: Sum, ones: str) -> Iterator[Operation]:
     operation, value = found.operation, found.operation.inputs[0]
     result = operation.outputs[0]
+    sums = f"{result} sums"
     if operation.operator in SQUARED:
-        yield _step(operation, "Mul", (value, value), f"{result} squares")
+        yield operation.part("Mul", (value, value), f"{result} squares")
         value = f"{result} squares"
     if found.is_last:
-        yield _step(operation, LINEAR, (value, ones), f"{result} sums")
+        yield operation.part(LINEAR, (value, ones), sums)
     else:
-        size, inner = found.shape[found.axis], prod(found.shape[found.axis + 1 :])
-        cube = np.array([-1, size, inner])
-        yield _step(operation, "Reshape", (value, ""), f"{result} cube", cube)
-        yield _step(operation, "MatMul", (ones, f"{result} cube"), f"{result} sums")
+        cube = np.array([-1, found.shape[found.axis], prod(found.shape[found.axis + 1 :])])
+        yield operation.part("Reshape", (value, ""), f"{result} cube", {1: cube})
+        yield operation.part("MatMul", (ones, f"{result} cube"), sums)
     is_rooted = operation.operator == ROOTED
     shaped = f"{result} shaped" if is_rooted else result
-    yield _step(operation, "Reshape", (f"{result} sums", ""), shaped, np.array(found.result_shape))
+    yield operation.part("Reshape", (sums, ""), shaped, {1: np.array(found.result_shape)})
     if is_rooted:
-        yield _step(operation, "Sqrt", (shaped,), result)
-
-
-def _step(
-    operation: Operation, operator: str, inputs: tuple[str, ...], output: str, shape: Array | None = None
-) -> Operation:
-    """An operation under the names of the ONNX nodes that it is part of; `shape` is a Reshape's."""
-    known = {} if shape is None else {1: shape}
-    return Operation(operator, operation.names, inputs, (output,), {}, operation.opset, known)
+        yield operation.part("Sqrt", (shaped,), result)

@@ -18,6 +18,7 @@ from adapters.onnx_to_torch import SHAPE_OPERATORS, import_network  # noqa: E402
 from adapters.onnx_to_torch_depthwise import row_sets, with_small_depthwise_kernels  # noqa: E402
 from adapters.onnx_to_torch_layers import LINEAR  # noqa: E402
 from adapters.onnx_to_torch_linear import with_linears  # noqa: E402
+from adapters.onnx_to_torch_norms import with_norms_as_products  # noqa: E402
 from adapters.onnx_to_torch_sums import with_sums_as_products  # noqa: E402
 from adapters.protocol import Unsupported  # noqa: E402
 
@@ -183,6 +184,25 @@ def test_sums_of_integers_and_over_several_axes_stay(to: int, axes: list[int], t
     path = model(tmp_path, nodes, {"axes": whole(*axes)}, [2, 3, 6], ["y"])
     steps = import_network(path, (with_sums_as_products,)).steps
     assert [step.operation.operator for step in steps] == ["Cast", "ReduceSum"]
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_layer_norm_as_products_computes_the_same(bias: bool, tmp_path: Path) -> None:
+    inputs = ["x", "scale", *(["bias"] if bias else [])]
+    node = helper.make_node("LayerNormalization", inputs, ["y"], name="norm", epsilon=1e-3)
+    path = model(tmp_path, [node], {"scale": weights(6), "bias": weights(6)}, [2, 3, 6], ["y"])
+    steps = import_network(path, (with_norms_as_products,)).steps
+    assert "LayerNormalization" not in {step.operation.operator for step in steps}
+    assert {step.operation.names for step in steps} == {("norm",)}
+    found = imported(path, (5 + ROW,), rewrites=(with_norms_as_products,))[0]
+    np.testing.assert_allclose(found, reference(path, (5 + ROW,))[0], rtol=1e-4, atol=1e-5)
+
+
+def test_a_layer_norm_over_two_axes_stays(tmp_path: Path) -> None:
+    node = helper.make_node("LayerNormalization", ["x", "scale"], ["y"], axis=1)
+    path = model(tmp_path, [node], {"scale": weights(3, 6)}, [2, 3, 6], ["y"])
+    steps = import_network(path, (with_norms_as_products,)).steps
+    assert [step.operation.operator for step in steps] == ["LayerNormalization"]
 
 
 REFUSED = {
