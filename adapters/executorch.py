@@ -104,15 +104,26 @@ class ExecutorchSession:
         return read_etdump(self._program, read_names(self._folder), wall_ns)
 
 
+PLAIN = {"depthwise": "whole", "sums": "kernels", "layer_norm": "kernel"}
+
 EXECUTORCH = ExecutorchAdapter(
     name="executorch",
     title="ExecuTorch with XNNPACK",
     distribution="executorch",
     environment="executorch",
-    options={"delegate": "xnnpack", "partition": "whole", "depthwise": "split"},
+    options={
+        "delegate": "xnnpack",
+        "partition": "whole",
+        "depthwise": "split",
+        "sums": "products",
+        "layer_norm": "products",
+    },
     variants={
-        "portable": {"delegate": "none"},
+        "portable": {"delegate": "none", **PLAIN},
         "per-op": {"partition": "per-op"},
         "depthwise-whole": {"depthwise": "whole"},
+        "sums-kernels": {"sums": "kernels"},
+        "layer-norm-kernel": {"layer_norm": "kernel"},
+        "plain": PLAIN,
     },
 )

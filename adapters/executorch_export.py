@@ -17,7 +17,9 @@ from adapters.executorch_names import Instruction, Part, write_names
 from adapters.onnx_to_torch import Network, Rewrite, import_network
 from adapters.onnx_to_torch_depthwise import with_small_depthwise_kernels
 from adapters.onnx_to_torch_linear import with_linears
+from adapters.onnx_to_torch_norms import with_norms_as_products
 from adapters.onnx_to_torch_operation import Operation
+from adapters.onnx_to_torch_sums import with_sums_as_products
 
 CALL_DELEGATE = "executorch_call_delegate"
 INFINITY = re.compile(r"(?<=: )-?inf\b")
@@ -126,8 +128,17 @@ def _xnnpack_graph(binary: bytes) -> dict[str, Any]:
     return graph
 
 
+REWRITES: tuple[tuple[str, str, Rewrite], ...] = (
+    ("depthwise", "split", with_small_depthwise_kernels),
+    ("sums", "products", with_sums_as_products),
+    ("layer_norm", "products", with_norms_as_products),
+)
+"""Spellings of the network: the option, its value, and what is done then."""
+
+
 def _rewrites(options: Mapping[str, str]) -> tuple[Rewrite, ...]:
-    return (with_linears, with_small_depthwise_kernels)[: 2 if options["depthwise"] == "split" else 1]
+    """Linear layers as every PyTorch program has them, and the spellings that the options ask for."""
+    return (with_linears, *(rewrite for option, value, rewrite in REWRITES if options[option] == value))
 
 
 def _partitioners(options: Mapping[str, str]) -> list[Any]:

@@ -137,7 +137,9 @@ class Importer:
         """The operations that are left, and all constants."""
         operations = [self._fold_or_keep(operation) for operation in self._source.operations]
         kept = tuple(operation for operation in operations if operation is not None)
-        return replace(self._source, operations=kept, constants=self._constants)
+        names = {dtype: name for name, dtype in BY_NAME.items()}
+        values = {name: (tuple(value.shape), names[value.dtype]) for name, value in self._shapes.items()}
+        return replace(self._source, operations=kept, constants=self._constants, values=values)
 
     def _fold_or_keep(self, operation: Operation) -> Operation | None:
         """None when the operation's results are now constants."""

@@ -74,7 +74,7 @@ def _pieces(operation: Operation, sets: list[range]) -> Iterator[Operation]:
         yield replace(operation, inputs=inputs, outputs=(result,), attributes=attributes)
         if total:
             summed = operation.outputs[0] if last else f"{operation.outputs[0]} sum {index}"
-            yield Operation("Add", operation.names, (total, result), (summed,), opset=operation.opset)
+            yield operation.part("Add", (total, result), summed)
             result = summed
         total = result
 

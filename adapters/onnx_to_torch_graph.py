@@ -1,7 +1,7 @@
 """An ONNX file as operations in order and constants in read-only memory, before PyTorch sees it."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,16 @@ EARLIEST_OPSET = 13
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """The network as ONNX has it: input shapes and dtypes (numpy's names) by name, constants by name."""
+    """The network as ONNX has it: input shapes and dtypes (numpy's names) by name, constants by name.
+
+    `values` are shapes and dtypes of all values that are no constants, known once the operations are folded.
+    """
 
     operations: tuple[Operation, ...]
     constants: Mapping[str, Array]
     inputs: Mapping[str, tuple[tuple[int, ...], str]]
     outputs: tuple[str, ...]
+    values: Mapping[str, tuple[tuple[int, ...], str]] = field(default_factory=dict)
 
 
 def read_source(path: Path) -> Source:

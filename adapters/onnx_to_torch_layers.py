@@ -16,6 +16,8 @@ AVERAGE_POOLS = {1: F.avg_pool1d, 2: F.avg_pool2d, 3: F.avg_pool3d}
 MATRIX_AXES = 2
 LINEAR = "Linear"
 """Not ONNX's: a MatMul with a constant matrix, stored transposed, and the Add of a bias after it."""
+INVERSE_ROOT = "InverseSqrt"
+"""Not ONNX's either: 1 / √x."""
 
 
 def _window(operation: Operation, value: Tensor, kernel: Sequence[int]) -> tuple[list[int], list[int]]:
@@ -198,6 +200,8 @@ def _matrix_product(operation: Operation, left: Tensor, right: Tensor) -> Tensor
     rows, inner, columns = left.shape[-2], left.shape[-1], right.shape[-1]
     left = left if left.shape[:-2] == batch else left.expand(*batch, rows, inner)
     right = right if right.shape[:-2] == batch else right.expand(*batch, inner, columns)
+    if len(batch) == 1:
+        return torch.bmm(left, right)
     product = torch.bmm(left.reshape(-1, rows, inner), right.reshape(-1, inner, columns))
     return product.reshape(*batch, rows, columns)
 
@@ -222,6 +226,7 @@ ROWS: dict[str, Row] = {
     "GroupNormalization": Row(_group_norm),
     "InstanceNormalization": Row(_instance_norm),
     "LayerNormalization": Row(_layer_norm),
+    INVERSE_ROOT: Row(lambda operation, value: torch.rsqrt(value)),
     LINEAR: Row(_linear),
     "LpNormalization": Row(_lp_norm),
     "MatMul": Row(_matrix_product),

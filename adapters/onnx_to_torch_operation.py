@@ -44,6 +44,12 @@ class Operation:
         """The one element of a known input as a Python number, or the default."""
         return self.known[position].item() if position in self.known else default
 
+    def part(
+        self, operator: str, inputs: tuple[str, ...], output: str, known: Mapping[int, Array] | None = None
+    ) -> "Operation":
+        """An operation that computes part of this one, under the names of the same ONNX nodes."""
+        return Operation(operator, self.names, inputs, (output,), {}, self.opset, known or {})
+
     def refuse(self, what: str) -> Unsupported:
         """An `Unsupported` that says what, of which operator, in which node."""
         return Unsupported(f"{self.operator} {what} (node {self.names[0]!r})")
