@@ -159,4 +159,14 @@ MNN = MnnAdapter(
         "memory_allocator": "0",
         "load_threads": "0",
     },
+    variants={
+        "transformer-fuse": {"transformer_fuse": "1"},
+        "no-winograd": {"winograd_memory_level": "0"},
+        "exact-gelu": {"gelu_approximation": "0"},
+        "gelu-as-erf": {"gelu": "erf"},
+        "native-groups": {"native_group_convolution": "1"},
+        "matmul-as-it-is": {"matmul_to_convolution": "0"},
+        "high-memory": {"memory": "high"},
+        "high-power": {"power": "high"},
+    },
 )

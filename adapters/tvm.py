@@ -36,11 +36,12 @@ class TvmAdapter(Framework):
     """
 
     def conversion(self, setting: Setting) -> Conversion | None:
-        """Compiled for the CPU of this machine."""
+        """Compiled for the CPU of this machine; how long idle threads spin is no matter of compiling."""
+        compiled = {key: value for key, value in self.options.items() if key not in SHORT_SPIN}
         return Conversion(
             tool="TVM's compiler",
             distributions=DISTRIBUTIONS,
-            options={**self.options, "cpu": cpu_name()},
+            options={**compiled, "cpu": cpu_name()},
             files=(*CONVERTER_FILES, *(files_of(cpu_name()) if self.tuned else ())),
         )
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from adapters.catalogue import distribution_version
 from adapters.environments import make, why_unmakeable
+from adapters.framework import VARIANT_MARK
 from adapters.protocol import Adapter, Conversion, Prepared, Setting
 from benchsuite.client import WorkerClient, WorkerFailed
 from benchsuite.device.host import host_telemetry
@@ -54,8 +55,9 @@ def prepare(
         raise WorkerFailed(Outcome(Status.REFUSED, reason))
     make(conversion.environment, say)
     versions = _versions(conversion)
-    key = _key(model, adapter, conversion, versions, setting)
-    folder = cache / "converted" / f"{model.name}-{adapter.name.replace(':', '-')}-{key}"
+    framework = adapter.name.partition(VARIANT_MARK)[0]  # variants that convert alike share what was made
+    key = _key(model, framework, conversion, versions, setting)
+    folder = cache / "converted" / f"{model.name}-{framework}-{key}"
     if not is_complete(folder):
         with _telling(say, f"converting for {adapter.name} with {conversion.tool}"):
             publish(
@@ -91,7 +93,7 @@ def _key(
     content = json.dumps(
         {
             "model": model.digest,
-            "framework": adapter.name,
+            "framework": framework,
             "tool": conversion.tool,
             "versions": versions,
             "options": dict(conversion.options),
@@ -123,7 +125,7 @@ def _convert(
     available = host_telemetry().memory_available_bytes
     request = {
         "do": "convert",
-        "framework": adapter.name,
+        "framework": framework,
         "source": str(source),
         "folder": str(folder),
         "memory_limit_bytes": int(available * policy.convert_memory_share) if available else None,
