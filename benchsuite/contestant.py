@@ -62,6 +62,11 @@ class Contestant:
         return self.cell.loading.memory_loaded_bytes if self.cell.loading else 0
 
     @property
+    def load_ns(self) -> int:
+        """How long its worker took to load; 0 while that is not known."""
+        return self.cell.loading.load_ns if self.cell.loading else 0
+
+    @property
     def judgeable(self) -> bool:
         """Whether there are outputs of a timed run of this session: in its worker, or fetched from one."""
         return self._has_fetched or (self.loaded and self._has_run)

@@ -128,25 +128,32 @@ class GroupRunner:
 
     def _load(self, contestant: Contestant) -> None:
         self._contestants.append(contestant)
-        self._make_room()
         self._step(f"loading and warming up {contestant.name}")
-        self._guarded(contestant, contestant.start)
-        if self._in_turns:
-            contestant.stop()
+        self._guarded(contestant, partial(self._start, contestant))
 
-    def _make_room(self) -> None:
-        """When another worker would not fit beside those that are loaded, load them in turns from now on."""
-        available = self._context.device.telemetry().memory_available_bytes
+    def _start(self, contestant: Contestant) -> None:
+        self._make_room(contestant)
+        contestant.start()
+
+    def _make_room(self, contestant: Contestant) -> None:
+        """End other workers, those first that load again in the least time, until one more fits."""
         guessed = int(self._group.model.weight_byte_count * WEIGHT_COPIES) + WORKER_BASE_BYTES
-        needed = max(guessed, *(one.memory_loaded_bytes for one in self._contestants))
-        if available is None or needed <= available or not any(one.loaded for one in self._contestants):
-            return
-        self._in_turns = True
-        self._context.progress.note(
-            f"{self._group.model.name}: not enough memory for all workers, loading in turns"
-        )
-        for contestant in self._contestants:
-            contestant.stop()
+        known = contestant.memory_loaded_bytes
+        needed = known + WORKER_BASE_BYTES if known else guessed
+        for other in sorted(self._contestants, key=lambda one: one.load_ns):
+            available = self._context.device.telemetry().memory_available_bytes
+            if available is None or needed <= available:
+                return
+            if other.loaded and other is not contestant:
+                self._say_in_turns()
+                self._guarded(other, partial(self._wind_up, other), may_restart=False)
+
+    def _say_in_turns(self) -> None:
+        if not self._in_turns:
+            self._in_turns = True
+            self._context.progress.note(
+                f"{self._group.model.name}: not enough memory for all workers, loading in turns"
+            )
 
     # --- blocks --------------------------------------------------------------------------------------------
 
@@ -188,12 +195,8 @@ class GroupRunner:
 
     def _take_turn(self, contestant: Contestant, position: int) -> Turn:
         if not contestant.loaded:
-            contestant.start()
-        turn = contestant.turn(position)
-        if self._in_turns:
-            # The worker makes room for the next one, so its outputs are fetched after every turn.
-            self._wind_up(contestant)
-        return turn
+            self._start(contestant)
+        return contestant.turn(position)
 
     def _guarded(
         self, contestant: Contestant, action: Callable[[], None], *, may_restart: bool = True
@@ -270,8 +273,9 @@ class GroupRunner:
 
     def _wind_up(self, contestant: Contestant) -> None:
         """Take from a worker what is needed after its end, and end it."""
-        contestant.note_memory()
-        contestant.fetch_outputs()
+        if contestant.judgeable:
+            contestant.note_memory()
+            contestant.fetch_outputs()
         contestant.stop()
 
     def _judge(self, contestant: Contestant) -> None:

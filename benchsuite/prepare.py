@@ -87,9 +87,7 @@ def _versions(conversion: Conversion) -> list[str]:
     return [f"{name} {version}" for name, version in found.items()]
 
 
-def _key(
-    model: Model, adapter: Adapter, conversion: Conversion, versions: list[str], setting: Setting
-) -> str:
+def _key(model: Model, framework: str, conversion: Conversion, versions: list[str], setting: Setting) -> str:
     content = json.dumps(
         {
             "model": model.digest,
@@ -125,7 +123,7 @@ def _convert(
     available = host_telemetry().memory_available_bytes
     request = {
         "do": "convert",
-        "framework": framework,
+        "framework": adapter.name,
         "source": str(source),
         "folder": str(folder),
         "memory_limit_bytes": int(available * policy.convert_memory_share) if available else None,

@@ -168,7 +168,8 @@ def test_memory_too_short_for_all_workers_loads_them_in_turns(
     assert statuses(group) == GOOD
     assert device.most_alive == 1
     assert len(group.blocks) == 12
-    assert device.spawned == {"ort": 13, "ort-noopt": 13}
+    # Once to warm up and once a turn, but for turns that follow one of its own at the end of a block.
+    assert device.spawned == {"ort": 11, "ort-noopt": 10}
     assert group.cells["ort"].restarts == 0
 
 
