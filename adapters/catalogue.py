@@ -22,6 +22,7 @@ ADAPTERS = {
     "tvm": "adapters.tvm:TVM",
     "tvm-tuned": "adapters.tvm:TVM_TUNED",
     "tvm-default": "adapters.tvm:TVM_DEFAULT",
+    "ncnn": "adapters.ncnn:NCNN",
     "executorch": "adapters.executorch:EXECUTORCH",
 }
 

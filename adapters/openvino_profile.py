@@ -99,7 +99,8 @@ def _mean_microseconds(request: Any) -> Mapping[str, int]:
 
 
 def _microseconds(info: Any) -> int:
-    return round(info.real_time.total_seconds() * 1e6)
+    seconds: float = info.real_time.total_seconds()
+    return round(seconds * 1e6)
 
 
 def _has_run(info: Any) -> bool:
