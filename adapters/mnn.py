@@ -1,27 +1,16 @@
 """MNN on the CPU: ONNX through its own converter, then a session as its C++ API and benchmark tool use it."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from adapters.framework import Framework
-from adapters.interface import Interface, Port, read_interface
-from adapters.mnn_convert import CONVERTER_OPTIONS, WEIGHTS_SUFFIX, convert_onnx
-from adapters.protocol import Conversion, Converted, Inputs, Prepared, Profile, Session, Setting, Unsupported
+from adapters.mnn_convert import CONVERTER_OPTIONS, convert_onnx
+from adapters.protocol import Conversion, Converted, Prepared, Session, Setting
 
-CONVERTER_FILES = (Path(__file__).parent / "mnn_convert.py",)
-SESSION_DEBUG, SESSION_RELEASE = 0, 1
-"""`Interpreter::SessionMode`: whether operators can be watched."""
-MODES = {"normal": 0, "high": 1, "low": 2}
-"""`BackendConfig`'s words for precision, memory and power."""
-HINTS = {"winograd_memory_level": 3, "geometry_compute_mask": 4, "memory_allocator": 2, "load_threads": 13}
-"""`Interpreter::HintMode` by our names."""
-INFO_BACKENDS = 2
-CPU_WITH_EXTENSION = 13
-BACKENDS = {0: "CPU", CPU_WITH_EXTENSION: "CPU, AVX2 kernels"}
+HERE = Path(__file__).parent
+CONVERTER_FILES = (HERE / "mnn_convert.py", HERE / "mnn_winograd.py")
+WINOGRAD, WHERE_ACCURATE = "winograd_memory_level", "where-accurate"
+ACCURATE_LEVEL = "accurate_winograd_level"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,98 +27,24 @@ class MnnAdapter(Framework):
         )
 
     def convert(self, source: Path, folder: Path, setting: Setting) -> Converted:
-        """Convert with MNN's converter; raises `Unsupported` with the operators that it does not have."""
-        return convert_onnx(source, folder, self.options)
+        """Convert with MNN's converter and find out which Winograd tiles are accurate enough.
+
+        Raises `Unsupported` with the operators that the converter does not have.
+        """
+        from adapters.mnn_winograd import largest_accurate_level
+
+        converted = convert_onnx(source, folder, self.options)
+        level = largest_accurate_level(source, folder / converted.file, self.options)
+        return replace(converted, options={ACCURATE_LEVEL: level})
 
     def load(self, prepared: Prepared, setting: Setting) -> Session:
-        """Make a session with exactly `setting.threads` threads; all memory is reserved here.
+        """Make a session with exactly `setting.threads` threads."""
+        from adapters.mnn_session import open_session
 
-        `_mnncengine` is the extension module: no Python file of MNN's package is run.
-        """
-        import _mnncengine as mnn
-
-        interpreter = mnn.Interpreter(str(prepared.path))
-        interpreter.setExternalFile(str(prepared.path) + WEIGHTS_SUFFIX)
-        interpreter.setSessionMode(SESSION_DEBUG if setting.profile else SESSION_RELEASE)
-        for option, hint in HINTS.items():
-            interpreter.setSessionHint(hint, int(self.options[option]))
-        config = {"backend": "CPU", "numThread": setting.threads}
-        config |= {name: MODES[self.options[name]] for name in ("precision", "memory", "power")}
-        session = interpreter.createSession(config)
-        facts = {**self.options, "version": mnn.version(), "threads": str(setting.threads)}
-        return MnnSession(mnn, interpreter, session, prepared.path.parent, facts)
-
-
-class MnnSession:
-    """One MNN session. Its input buffers hold other values after a run: `feed` comes before each."""
-
-    def __init__(
-        self, mnn: Any, interpreter: Any, session: Any, folder: Path, facts: Mapping[str, str]
-    ) -> None:
-        self._mnn = mnn
-        self._interpreter = interpreter
-        self._session = session
-        self._folder = folder
-        self._facts = facts
-        self._interface: Interface = read_interface(folder)
-        self._halide = {
-            "float32": mnn.Halide_Type_Float,
-            "int32": mnn.Halide_Type_Int,
-            "uint8": mnn.Halide_Type_Uint8,
-        }
-        self._inputs = interpreter.getSessionInputAll(session)
-        self._outputs = interpreter.getSessionOutputAll(session)
-        self._check_ports()
-
-    def feed(self, inputs: Inputs) -> None:
-        """Copy into the session's own tensors, which may be in a packed layout."""
-        for port in self._interface.inputs:
-            if port.key in self._inputs:  # an input that nothing uses is not in the file
-                self._inputs[port.key].copyFrom(self._host(port, port.to_native(inputs[port.name])))
-
-    def run(self) -> None:
-        """One inference, synchronous; the outputs stay in the session."""
-        error = self._interpreter.runSession(self._session)
-        if error:
-            raise RuntimeError(f"MNN's runSession returned the error {error}")
-
-    def outputs(self) -> Mapping[str, Any]:
-        """Copies of the outputs of the last run, in ONNX's dtypes."""
-        found = {}
-        for port in self._interface.outputs:
-            host = self._host(port, np.zeros(port.shape, port.native_dtype))
-            self._outputs[port.key].copyToHostTensor(host)
-            found[port.name] = port.to_onnx(np.array(host.getNumpyData()))
-        return found
-
-    def describe(self) -> Mapping[str, str]:
-        """Version, threads, options, the backend that MNN says it uses, and the class it computes in."""
-        backend = self._interpreter.getSessionInfo(self._session, INFO_BACKENDS)
-        return {**self._facts, "backend": BACKENDS.get(backend, str(backend)), "precision": "fp32"}
-
-    def profile(self, inputs: Inputs, inferences: int) -> Profile:
-        """Run with callbacks around every operator; the session must have been loaded for it."""
-        from adapters.mnn_profile import profile_session
-
-        def once(before: Any, after: Any) -> None:
-            self.feed(inputs)
-            self._interpreter.runSessionWithCallBackInfo(self._session, before, after)
-
-        return profile_session(once, inferences, self._folder)
-
-    def _host(self, port: Port, value: Any) -> Any:
-        """A host tensor with a copy of `value`, in ONNX's layout."""
-        layout = self._mnn.Tensor_DimensionType_Caffe
-        return self._mnn.Tensor(tuple(value.shape), self._halide[port.native_dtype], value, layout)
-
-    def _check_ports(self) -> None:
-        """What MNN made of the outputs must be what the network says: it copies without a check."""
-        for port in self._interface.outputs:
-            if port.key not in self._outputs:
-                raise Unsupported(f"MNN dropped the output {port.name!r}")
-            shape = tuple(self._outputs[port.key].getShape())
-            if shape != port.shape:
-                raise Unsupported(f"MNN makes {list(shape)} of output {port.name!r}, not {list(port.shape)}")
+        options = dict(self.options)
+        if options[WINOGRAD] == WHERE_ACCURATE:
+            options[WINOGRAD] = prepared.options[ACCURATE_LEVEL]
+        return open_session(prepared.path, options, setting)
 
 
 NO_AVX512 = (
@@ -154,14 +69,16 @@ MNN = MnnAdapter(
         "precision": "high",
         "memory": "normal",
         "power": "normal",
-        "winograd_memory_level": "3",
+        WINOGRAD: WHERE_ACCURATE,
         "geometry_compute_mask": "65535",
         "memory_allocator": "0",
         "load_threads": "0",
     },
     variants={
         "transformer-fuse": {"transformer_fuse": "1"},
-        "no-winograd": {"winograd_memory_level": "0"},
+        "no-winograd": {WINOGRAD: "0"},
+        "small-winograd": {WINOGRAD: "1"},
+        "large-winograd": {WINOGRAD: "3"},
         "exact-gelu": {"gelu_approximation": "0"},
         "gelu-as-erf": {"gelu": "erf"},
         "native-groups": {"native_group_convolution": "1"},
