@@ -9,8 +9,8 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from adapters.iree_weights import SCOPE, SMALLEST_ELEMENT_COUNT, separate_weights
 from adapters.interface import onnx_interface
+from adapters.iree_weights import SCOPE, SMALLEST_ELEMENT_COUNT, separate_weights
 from adapters.protocol import Converted, Unsupported
 
 IMPORTED_NAME = "network.mlirbc"

@@ -21,8 +21,8 @@ from adapters.protocol import Inputs, Profile, ProfileEntry
 WARM_UPS = 2
 DATA = "host-execution,executable-metadata,queue-events"
 SOURCE = (
-    "IREE's HAL profile of its benchmark program, in a process of its own (copies and fills between dispatches "
-    "are not in it; a dispatch compiled once and called several times is told by the node of the call)"
+    "IREE's HAL profile of its benchmark program, in a process of its own (copies and fills between "
+    "dispatches are not in it; a dispatch that is called several times is told by the node of the call)"
 )
 EXECUTABLE = re.compile(r"flow\.executable private @(?P<name>\S+)")
 CALL = re.compile(r"flow\.dispatch @(?P<executable>[^:\s]+)::@(?P<function>[^(\[\s]+)")

@@ -1,11 +1,10 @@
 """Weights of a network for IREE: left in the files where they are, found by name, offset and length.
 
-The compiler gets the network without them, so that gigabytes pass neither through it nor through memory. They
-are linked into the converted folder where the file system allows it, so that they take no place on the disk.
+The compiler gets the network without them, so that gigabytes pass neither through it nor through memory. The
+converted folder links to them, so that they take no place on the disk twice.
 """
 
 import json
-import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -77,9 +76,7 @@ def parameter_index(runtime: Any, folder: Path) -> Any:
         if weight.file not in handles:
             mapped = np.memmap(folder / weight.file, mode="r")
             handles[weight.file] = runtime.FileHandle.wrap_memory(mapped, readable=True, writable=False)
-        index.add_from_file_handle(
-            weight.key, handles[weight.file], weight.byte_count, offset=weight.offset
-        )
+        index.add_from_file_handle(weight.key, handles[weight.file], weight.byte_count, offset=weight.offset)
     return index
 
 
@@ -120,7 +117,8 @@ def _refuse_equal_keys(weights: Sequence[Weight]) -> None:
 
 
 def _link(source: Path, target: Path) -> None:
+    """Never a hard link: onnx refuses to read weights that have more than one, in every other process too."""
     try:
-        os.link(source.resolve(), target)
-    except OSError:  # another file system
+        target.symlink_to(source.resolve())
+    except OSError:  # a file system without links
         shutil.copyfile(source, target)

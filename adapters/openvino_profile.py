@@ -99,7 +99,7 @@ def _mean_microseconds(request: Any) -> Mapping[str, int]:
 
 
 def _microseconds(info: Any) -> int:
-    return round(info.real_time.total_seconds() * 1e6)
+    return int(1e6 * info.real_time.total_seconds() + 0.5)
 
 
 def _has_run(info: Any) -> bool:
