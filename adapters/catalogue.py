@@ -19,6 +19,7 @@ ADAPTERS = {
     "tflite-runtime": "adapters.tflite:TFLITE_RUNTIME",
     "mnn": "adapters.mnn:MNN",
     "openvino": "adapters.openvino:OPENVINO",
+    "iree": "adapters.iree:IREE",
     "tvm": "adapters.tvm:TVM",
     "tvm-tuned": "adapters.tvm:TVM_TUNED",
     "tvm-default": "adapters.tvm:TVM_DEFAULT",

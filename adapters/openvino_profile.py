@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, Literal
 
-from adapters.graph_names import node_names
+from adapters.onnx_nodes import read_original
 from adapters.protocol import Profile, ProfileEntry, Unsupported
 
 NANOSECONDS_PER_MICROSECOND = 1000
@@ -25,6 +25,9 @@ LAYOUT_OPERATORS = frozenset(
 )
 OWN_LAYOUT_OPERATORS = frozenset({"Reorder"})
 """What the CPU plugin puts in between kernels that want different memory formats."""
+
+COUNTING = ("YES", "True")
+"""How the property reads when counters are on: as text it comes back as it was given, "NO" included."""
 
 SOURCE = (
     "OpenVINO's performance counters (means over the inferences, not medians: they only add up; resolution "
@@ -49,7 +52,7 @@ def profile_requests(
 
     Raises `Unsupported` when the session was not loaded for it.
     """
-    if not compiled.get_property("PERF_COUNT"):
+    if str(compiled.get_property("PERF_COUNT")) not in COUNTING:
         raise Unsupported("OpenVINO counts only in a session that is loaded for profiling")
     once()
     warm = _mean_microseconds(request)
@@ -58,7 +61,7 @@ def profile_requests(
         start = time.perf_counter_ns()
         once()
         walls_ns.append(time.perf_counter_ns() - start)
-    covered = _original_nodes(compiled.get_runtime_model(), node_names(source))
+    covered = _original_nodes(compiled.get_runtime_model(), _node_by_name(source))
     entries = tuple(
         _entry(info, warm.get(info.node_name, 0), inferences, covered.get(info.node_name, ()))
         for info in request.profiling_info
@@ -81,7 +84,16 @@ def _entry(info: Any, warm_microseconds: int, inferences: int, nodes: tuple[str,
     )
 
 
-def _original_nodes(runtime_model: Any, names: frozenset[str]) -> Mapping[str, tuple[str, ...]]:
+def _node_by_name(source: Path) -> Mapping[str, str]:
+    """ONNX nodes by what OpenVINO calls them: by their own name, or by their tensor's if it is an output of
+    the network.
+    """
+    original = read_original(source)
+    by_tensor = {tensor: node for tensor, node in original.writer.items() if node}
+    return {**by_tensor, **{node: node for node in original.reads if node}}
+
+
+def _original_nodes(runtime_model: Any, names: Mapping[str, str]) -> Mapping[str, tuple[str, ...]]:
     """The ONNX nodes that each node of the compiled network covers, as far as OpenVINO kept their names.
 
     OpenVINO names what an ONNX node became after that node; what it makes besides (constants, the parts of a
@@ -90,7 +102,7 @@ def _original_nodes(runtime_model: Any, names: frozenset[str]) -> Mapping[str, t
     covered = {}
     for node in runtime_model.get_ordered_ops():
         originals = _fact(node, "originalLayersNames").split(",")
-        covered[node.friendly_name] = tuple(name for name in originals if name in names)
+        covered[node.friendly_name] = tuple(names[name] for name in originals if name in names)
     return covered
 
 
