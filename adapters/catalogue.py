@@ -23,6 +23,7 @@ ADAPTERS = {
     "tvm-tuned": "adapters.tvm:TVM_TUNED",
     "tvm-default": "adapters.tvm:TVM_DEFAULT",
     "executorch": "adapters.executorch:EXECUTORCH",
+    "ncnn": "adapters.ncnn:NCNN",
 }
 
 REFERENCE = "ort-noopt"
