@@ -1,4 +1,4 @@
-"""MNN: what its converter and its sessions make equals ONNX Runtime, and what cannot be is refused by name."""
+"""MNN: what comes out equals ONNX Runtime, and what cannot be is refused by name."""
 
 import json
 import subprocess
@@ -13,7 +13,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from adapters.mnn import ACCURATE_LEVEL, MNN, MnnAdapter
-from adapters.mnn_convert import axes_as_attributes, converter_arguments
+from adapters.mnn_convert import converter_arguments, write_out_reductions
 from adapters.mnn_profile import read_spans
 from adapters.ort import ORT_NOOPT
 from adapters.protocol import Prepared, Profile, Session, Setting, Unsupported
@@ -81,7 +81,7 @@ def write_chain(path: Path) -> Path:
 
 
 def write_norm(path: Path) -> Path:
-    """Axes as an input: MNN's converter overlooks them and makes one number of the tensor."""
+    """Axes as an input and no `keepdims`: MNN's converter would make one number of the tensor."""
     nodes = [node("ReduceL2", ["x", "axes"], ["length"], name="length"), node("Div", ["x", "length"], ["y"])]
     ends: tuple[Ends, Ends] = ([("x", FLOAT, [3, 4, 5])], [("y", FLOAT, [3, 4, 5])])
     return write(path, nodes, *ends, {"axes": np.array([-1])})
@@ -233,7 +233,7 @@ def test_axes_that_are_no_constant_are_refused(tmp_path: Path) -> None:
     inputs: Ends = [("x", FLOAT, [2, 3]), ("axes", INT64, [1])]
     source = write(tmp_path / "net.onnx", [length], inputs, [("y", FLOAT, [2, 1])], {})
     with pytest.raises(Unsupported, match=r"operator ReduceL2 \(node 'length'\)"):
-        axes_as_attributes(onnx.load(str(source)))
+        write_out_reductions(onnx.load(str(source)))
 
 
 @pytest.mark.parametrize(("dtype", "word"), [(TensorProto.DOUBLE, "float64"), (TensorProto.INT16, "int16")])
@@ -247,13 +247,13 @@ def test_a_dtype_without_a_border_is_refused(dtype: int, word: str, tmp_path: Pa
 def test_an_open_shape_is_refused(tmp_path: Path) -> None:
     nodes, open_ends = [node("Relu", ["x"], ["y"])], [("x", FLOAT, ["batch", 3]), ("y", FLOAT, ["batch", 3])]
     source = write(tmp_path / "net.onnx", nodes, open_ends[:1], open_ends[1:], {})
-    with pytest.raises(Unsupported, match="without a size"):
+    with pytest.raises(Unsupported, match="known only when the network runs"):
         converted(source)
 
 
 def test_a_broken_onnx_file_fails(tmp_path: Path) -> None:
     (tmp_path / "net.onnx").write_bytes(b"rubbish" * 10)
-    with pytest.raises(Exception, match=r"(?i)pars|decod|proto"):
+    with pytest.raises(Exception, match="cut short"):
         converted(tmp_path / "net.onnx")
 
 
@@ -316,10 +316,11 @@ made = worker.convert(request)
 path = os.path.join(request["folder"], made["file"])
 worker.load({**request, "path": path, "options": made["options"]})
 worker.run({"iterations": 20})
-modules = {name for name in sys.modules if name.split(".")[0] in ("MNN", "aliyun") or name == "urllib.request"}
+loud = ("MNN.tools", "aliyun", "urllib.request")
+modules = [name for name in sys.modules if name.startswith(loud)]
 before = time.process_time()
 time.sleep(1)
-print(json.dumps({"modules": sorted(modules), "idle": time.process_time() - before}))
+print(json.dumps({"modules": modules, "loaded": "MNN" in sys.modules, "idle": time.process_time() - before}))
 """
 
 
@@ -343,9 +344,10 @@ def worker_report(tmp_path_factory: pytest.TempPathFactory) -> Mapping[str, Any]
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_the_package_that_phones_home_is_never_imported(worker_report: Mapping[str, Any]) -> None:
-    """`MNN.tools` calls pip and reports to a server of Aliyun; only MNN's extension modules are used."""
+def test_the_part_that_phones_home_is_never_imported(worker_report: Mapping[str, Any]) -> None:
+    """`MNN.tools` calls pip and reports to a server of Aliyun. `createSession` imports the rest."""
     assert worker_report["modules"] == []
+    assert worker_report["loaded"]
 
 
 def test_idle_threads_do_not_spin(worker_report: Mapping[str, Any]) -> None:
