@@ -16,7 +16,7 @@ from adapters.interface import Interface, Port, onnx_interface
 from adapters.protocol import Converted, Unsupported
 
 if TYPE_CHECKING:
-    from onnx import ModelProto, NodeProto
+    from onnx import ModelProto, NodeProto, TensorProto
 
 MODEL_NAME = "model.mnn"
 WEIGHTS_SUFFIX = ".weight"
@@ -48,11 +48,10 @@ NATIVE_DTYPES = {
 }
 """What a tensor of an ONNX dtype is at MNN's border."""
 
-READS_AXES_ATTRIBUTE_ONLY = frozenset(
-    {"ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"}
-)
-"""Reductions whose axes MNN's converter takes from the attribute of opsets before 18; it overlooks the input
-of later ones and reduces everything to one number, without a word.
+REDUCTIONS_OF_OLD = frozenset({"ReduceL1", "ReduceL2", "ReduceLogSum", "ReduceLogSumExp", "ReduceSumSquare"})
+"""Reductions that MNN's converter understands only with everything written out in attributes. It overlooks
+axes that are an input (since opset 18) and reduces to one number, and takes a `keepdims` that is left out as
+0, not as ONNX's 1; both without a word.
 """
 
 
@@ -106,7 +105,7 @@ def _adapted(source: Path, proto: "ModelProto", options: Mapping[str, str], scra
     """
     from models.onnx_file import external_files
 
-    changed = axes_as_attributes(proto)
+    changed = write_out_reductions(proto)
     if options["gelu"] == ERF_GELU:
         changed = gelu_as_erf(proto) or changed
     if not changed:
@@ -120,26 +119,32 @@ def _adapted(source: Path, proto: "ModelProto", options: Mapping[str, str], scra
     return target
 
 
-def axes_as_attributes(proto: "ModelProto") -> bool:
-    """Say the constant axes of `READS_AXES_ATTRIBUTE_ONLY` the old way too; returns whether there were any.
+def write_out_reductions(proto: "ModelProto") -> bool:
+    """Say axes and `keepdims` of `REDUCTIONS_OF_OLD` in attributes; returns whether there were any.
 
     Raises `Unsupported` for axes that are not a constant of the file.
     """
-    from onnx import helper, numpy_helper
+    from onnx import helper
 
     constants = {tensor.name: tensor for tensor in proto.graph.initializer}
-    changed = False
-    for node in proto.graph.node:
-        if node.op_type not in READS_AXES_ATTRIBUTE_ONLY or len(node.input) < 2 or not node.input[1]:
-            continue
-        axes = constants.get(node.input[1])
-        if axes is None or not (axes.raw_data or axes.int64_data):
-            reason = "MNN's converter overlooks axes that are an input"
-            raise Unsupported(f"operator {node.op_type} (node {node.name!r}): {reason}")
-        node.attribute.append(helper.make_attribute("axes", numpy_helper.to_array(axes).ravel().tolist()))
+    found = [node for node in proto.graph.node if node.op_type in REDUCTIONS_OF_OLD]
+    for node in found:
+        if not any(attribute.name == "keepdims" for attribute in node.attribute):
+            node.attribute.append(helper.make_attribute("keepdims", 1))
+        if len(node.input) > 1 and node.input[1]:
+            node.attribute.append(helper.make_attribute("axes", _constant_axes(node, constants)))
         del node.input[1:]
-        changed = True
-    return changed
+    return bool(found)
+
+
+def _constant_axes(node: "NodeProto", constants: Mapping[str, "TensorProto"]) -> list[int]:
+    from onnx import numpy_helper
+
+    axes = constants.get(node.input[1])
+    if axes is None or not (axes.raw_data or axes.int64_data):
+        reason = "MNN's converter overlooks axes that are an input"
+        raise Unsupported(f"operator {node.op_type} (node {node.name!r}): {reason}")
+    return [int(axis) for axis in numpy_helper.to_array(axes).ravel()]
 
 
 def gelu_as_erf(proto: "ModelProto") -> bool:

@@ -8,6 +8,7 @@ reads through their regions when the next operator needs the result (`<operator>
 import json
 import re
 import time
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +20,7 @@ from adapters.onnx_nodes import OriginalGraph, covering
 from adapters.protocol import Profile, ProfileEntry
 
 RASTER = "Raster"
+CONVOLUTION = "Convolution"
 RASTER_OF = re.compile(r"(?P<operator>.+)_raster_(?P<input>\d+)$")
 CONVERSIONS = frozenset({"ConvertTensor", "Cast"})
 LAYOUT_OPERATORS = frozenset(
@@ -26,6 +28,8 @@ LAYOUT_OPERATORS = frozenset(
     | {"DepthToSpace", "SpaceToDepth", "Gather", "Tile", "Identity"}
 )
 """ONNX operators that MNN makes regions of."""
+FOLLOWERS = frozenset({"BatchNormalization", "Relu", "Clip"})
+"""What MNN's converter puts into the convolution before it, which keeps its own name."""
 SOURCE = "MNN's callbacks around every operator; calling Python for them costs about 1 µs each"
 
 Span = tuple[str, str, int]
@@ -65,10 +69,14 @@ def _watched(once: Callable[[Any, Any], None]) -> tuple[list[Span], int]:
 
 @dataclass(frozen=True, slots=True)
 class _Graph:
-    """The original nodes: names as `covering` wants them, and operators by name."""
+    """The original nodes: names as `covering` wants them, operators and tensors by name, and a tensor's
+    readers.
+    """
 
     names: OriginalGraph
     operators: Mapping[str, str]
+    writes: Mapping[str, Sequence[str]]
+    readers: Mapping[str, Sequence[str]]
 
     def carried(self, raster: str) -> tuple[str, ...]:
         """Tensors that layout operators of the network make and that a raster operator brings into place."""
@@ -82,6 +90,15 @@ class _Graph:
         place = int(found["input"]) if found else len(reads)
         wanted = reads[place : place + 1] or reads
         return tuple(tensor for tensor in wanted if self._layout_writes(tensor))
+
+    def followers(self, tensors: Sequence[str]) -> int:
+        """How many `FOLLOWERS` come one after another behind a tensor that nothing else reads."""
+        count = 0
+        readers = [self.readers.get(tensor, ()) for tensor in tensors]
+        while len(readers) == 1 and len(readers[0]) == 1 and self.operators[readers[0][0]] in FOLLOWERS:
+            count += 1
+            readers = [self.readers.get(tensor, ()) for tensor in self.writes[readers[0][0]]]
+        return count
 
     def _layout_writes(self, tensor: str) -> bool:
         return self.operators.get(self.names.writer.get(tensor, "")) in LAYOUT_OPERATORS
@@ -106,13 +123,26 @@ def read_spans(runs: Sequence[Sequence[Span]], rows: Sequence[Mapping[str, Any]]
             )
         )
         written.append(tensors)
-    return covering(entries, written, graph.names)
+    absorbed = [
+        graph.followers(tensors) if entry.operator.startswith(CONVOLUTION) else 0
+        for entry, tensors in zip(entries, written, strict=True)
+    ]
+    return covering(entries, written, graph.names, absorbed)
 
 
 def _graph(rows: Sequence[Mapping[str, Any]]) -> _Graph:
     writer = {tensor: row["name"] for row in rows for tensor in row["writes"]}
     reads = {row["name"]: tuple(row["reads"]) for row in rows}
-    return _Graph(OriginalGraph(writer, reads), {row["name"]: row["operator"] for row in rows})
+    readers: dict[str, list[str]] = defaultdict(list)
+    for row in rows:
+        for tensor in row["reads"]:
+            readers[tensor].append(row["name"])
+    return _Graph(
+        names=OriginalGraph(writer, reads),
+        operators={row["name"]: row["operator"] for row in rows},
+        writes={row["name"]: row["writes"] for row in rows},
+        readers=readers,
+    )
 
 
 def _own(name: str, names: OriginalGraph) -> tuple[str, ...]:

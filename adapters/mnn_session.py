@@ -24,8 +24,9 @@ BACKENDS = {0: "CPU", CPU_WITH_EXTENSION: "CPU, AVX2 kernels"}
 def open_session(path: Path, options: Mapping[str, str], setting: Setting) -> "MnnSession":
     """Load the .mnn file `path` with exactly `setting.threads` threads; all memory is reserved here.
 
-    `_mnncengine` is the extension module: no Python file of MNN's package is run. Raises `Unsupported` when
-    MNN's outputs are not the network's, and what MNN raises for a file that is damaged.
+    `_mnncengine` is the extension module; `createSession` imports the package `MNN` itself, which leaves
+    alone `MNN.tools`, the part that calls pip and reports home. Raises `Unsupported` when MNN's outputs are
+    not the network's, and what MNN raises for a file that is damaged.
     """
     import _mnncengine as mnn
 

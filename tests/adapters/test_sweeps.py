@@ -37,5 +37,8 @@ def test_no_variant_is_faster_than_the_default(name: str) -> None:
     assert faster == {}
 
 
-def test_every_framework_with_variants_was_swept() -> None:
-    assert {name for name in ADAPTERS if adapter(name).variants} - set(DOCUMENTS) == set()
+@pytest.mark.parametrize("name", [name for name in ADAPTERS if adapter(name).variants])
+def test_a_framework_that_was_not_swept_says_so(name: str) -> None:
+    """Wherever its number stands: a default that nobody measured is an opinion."""
+    said = any("not swept" in note for note in adapter(name).notes)
+    assert said != (name in DOCUMENTS)
