@@ -1,6 +1,7 @@
 """IREE on the CPU: compiled ahead of time by LLVM for this processor, weights beside the program."""
 
 import ctypes
+import weakref
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,6 +94,8 @@ class IreeSession:
         self._inputs = runtime.VmVariantList(len(self._interface.inputs))
         self._buffers = {port.name: self._input_buffer(port) for port in self._interface.inputs}
         self._last: Any = None
+        # Outputs freed after the device of IREE's worker threads crash the process, at its end as well.
+        weakref.finalize(self, vars(self).pop, "_last", None)
 
     def _load_modules(self) -> list[Any]:
         runtime = self._runtime
@@ -180,13 +183,14 @@ IREE = IreeAdapter(
         "im2col": "1",
         "channels_last": "0",
         "ukernels": "default",
-        "native_vectors": "4096",
+        "fuse_multi_use": "0",
         "stack_limit_bytes": "1048576",
         "keep_memory": "0",
     },
     variants={
         "o2": {"opt_level": "O2"},
         "no-data-tiling": {"data_tiling": "0"},
+        "fuse-multi-use": {"fuse_multi_use": "1"},
         "no-im2col": {"im2col": "0"},
         "plain": {"data_tiling": "0", "im2col": "0"},
         "channels-last": {"channels_last": "1", "im2col": "0"},

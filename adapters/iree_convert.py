@@ -41,16 +41,20 @@ def compile_flags(options: Mapping[str, str]) -> tuple[str, ...]:
     flags = [
         *FIXED_FLAGS,
         f"--iree-opt-level={options['opt_level']}",
-        f"--iree-opt-data-tiling={'true' if options['data_tiling'] == '1' else 'false'}",
+        f"--iree-opt-data-tiling={_boolean(options['data_tiling'])}",
         f"--iree-llvmcpu-enable-ukernels={options['ukernels']}",
         f"--iree-llvmcpu-stack-allocation-limit={options['stack_limit_bytes']}",
-        f"--iree-llvmcpu-max-allowed-number-of-native-vectors={options['native_vectors']}",
+        f"--iree-dispatch-creation-fuse-multi-use={_boolean(options['fuse_multi_use'])}",
     ]
     if options["im2col"] == "1":
         flags.append("--iree-global-opt-use-im2col-for-convs")
     if options["channels_last"] == "1":
         flags.append(CHANNELS_LAST)
     return tuple(flags)
+
+
+def _boolean(option: str) -> str:
+    return "true" if option == "1" else "false"
 
 
 def processor() -> str:
@@ -69,8 +73,8 @@ def convert_network(source: Path, folder: Path, options: Mapping[str, str]) -> C
 
     Raises `Unsupported` for an operator that IREE does not have, `RuntimeError` when the compiler fails.
     """
+    import_network(source, folder)  # first: it says which input is dynamic
     onnx_interface(source).write(folder)
-    import_network(source, folder)
     refusals: list[str] = []
     for fallback in FALLBACKS:
         tried = {**options, **fallback}

@@ -28,6 +28,15 @@ EXECUTABLE = re.compile(r"flow\.executable private @(?P<name>\S+)")
 CALL = re.compile(r"flow\.dispatch @(?P<executable>[^:\s]+)::@(?P<function>[^(\[\s]+)")
 LOCATION = re.compile(r'"(?P<node>[^"]+)"')
 LOCATION_START = "loc("
+NOT_COMPUTED = re.compile(
+    r"\^bb|func\.func|return|flow\.return|linalg\.yield|linalg\.fill|linalg\.index|tensor\.empty"
+    r"|arith\.constant|\S*workgroup_count\S*|iree_tensor_ext\.dispatch\.tensor\.(load|store)"
+)
+"""Operations in a dispatch that compute nothing; a constant keeps the node that it was first made for, and a
+block's argument the node that wrote it, whoever uses them.
+"""
+
+RESULTS = re.compile(r"^(%\S+(, )?)+ = ")
 IMPLICIT_MARKS = ("_encode_", "_pack", "_unpack", "_unset_encoding")
 """In the names of dispatches that only bring data into tiles or out of them."""
 
@@ -126,7 +135,7 @@ def read_origins(lines: Iterable[str]) -> Origins:
             executable = opened["name"]
         elif call:
             calls[call["function"]].append(_locations(line.rpartition(LOCATION_START)[2]))
-        elif executable and LOCATION_START in line:
+        elif executable and _computes(line):
             bodies[executable].update(dict.fromkeys(_locations(line.rpartition(LOCATION_START)[2])))
         if line.startswith("  }"):
             executable = ""
@@ -141,6 +150,11 @@ def _executable_of(function: str) -> str:
     """`net$async_dispatch_3_matmul_like_4x4` belongs to the executable `net$async_dispatch_3`."""
     head, mark, rest = function.partition("_dispatch_")
     return f"{head}{mark}{rest.partition('_')[0]}"
+
+
+def _computes(line: str) -> bool:
+    operation = RESULTS.sub("", line.strip())
+    return LOCATION_START in line and not NOT_COMPUTED.match(operation)
 
 
 def _locations(text: str) -> tuple[str, ...]:
