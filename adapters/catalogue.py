@@ -25,7 +25,6 @@ ADAPTERS = {
     "tvm-default": "adapters.tvm:TVM_DEFAULT",
     "ncnn": "adapters.ncnn:NCNN",
     "executorch": "adapters.executorch:EXECUTORCH",
-    "ncnn": "adapters.ncnn:NCNN",
 }
 
 REFERENCE = "ort-noopt"
