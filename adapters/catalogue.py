@@ -4,6 +4,7 @@ imported early.
 
 from importlib import import_module
 from importlib.metadata import distributions
+from pathlib import Path
 from typing import cast
 
 from adapters.environments import packages_of
@@ -27,6 +28,10 @@ ADAPTERS = {
     "executorch": "adapters.executorch:EXECUTORCH",
 }
 
+SWEEPS = Path(__file__).parent / "sweeps"
+"""What `benchmarks/sweep.py` found out about the variants, a file a framework."""
+NOT_SWEPT = "its variants were not swept: the default options are not shown to be the fastest"
+
 REFERENCE = "ort-noopt"
 """The framework whose fp32 outputs every other one is compared with."""
 
@@ -47,6 +52,14 @@ def adapter(name: str) -> Adapter:
     module, _, attribute = place.partition(":")
     row = cast(Adapter, getattr(import_module(module), attribute))
     return row.variant(variant) if mark else row
+
+
+def notes_of(row: Adapter) -> tuple[str, ...]:
+    """What a reader must know before calling the framework slow: its own notes, and whether its options are
+    more than an opinion.
+    """
+    unswept = row.variants and not (SWEEPS / f"{row.name}.json").is_file()
+    return (*row.notes, NOT_SWEPT) if unswept else row.notes
 
 
 def installed_version(row: Adapter) -> str | None:

@@ -4,7 +4,7 @@ function a kind.
 
 from collections.abc import Callable, Iterator
 
-from adapters.catalogue import ADAPTERS, adapter
+from adapters.catalogue import ADAPTERS, adapter, notes_of
 from benchsuite.frameworks_doctor import Inspection, Look
 from benchsuite.threads import SPINNING_SHARE
 
@@ -27,7 +27,7 @@ def findings(inspection: Inspection, look: Look, processor_flags: str) -> tuple[
     if look.refused:
         return tuple(_refused(look))
     texts = [text for finder in FINDERS for text in finder(inspection, look, processor_flags)]
-    return (*texts, *inspection.row.notes)
+    return (*texts, *notes_of(inspection.row))
 
 
 def _refused(look: Look) -> Iterator[str]:

@@ -15,8 +15,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-import adapters
-from adapters.catalogue import adapter, installed_version
+from adapters.catalogue import SWEEPS, adapter, installed_version
 from adapters.protocol import Adapter, Setting
 from benchsuite.device.local import LocalDevice, LocalProcess
 from benchsuite.isa import ENCODINGS, CodeScan, scan_code, scan_file
@@ -38,7 +37,6 @@ from models.errors import BenchError
 Found = TypeVar("Found")
 
 LOOK_SECONDS = 1.0
-SWEEPS = Path(adapters.__path__[0]) / "sweeps"
 MOST_RUNS = 5000
 NOT_THE_FRAMEWORKS = ("numpy", "numpy.libs", "lib-dynload", "scipy", "ml_dtypes")
 """Folders of packages that come into a worker with every framework."""

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
-from adapters.catalogue import installed_version
+from adapters.catalogue import installed_version, notes_of
 from adapters.environments import why_unmakeable
 from adapters.protocol import MAIN_ENVIRONMENT, Adapter, Setting
 from benchsuite.record import CellKey, CellRecord, GroupKey, Outcome, Status
@@ -39,7 +39,7 @@ def _group(model: Model, adapters: Sequence[Adapter], key: GroupKey) -> PlannedG
 
 
 def _cell(model: Model, adapter: Adapter, key: GroupKey, setting: Setting) -> CellRecord:
-    cell = CellRecord(key=CellKey(key, adapter.name), model_digest=model.digest, notes=adapter.notes)
+    cell = CellRecord(key=CellKey(key, adapter.name), model_digest=model.digest, notes=notes_of(adapter))
     reason = adapter.refuse(setting) or why_not_here(adapter)
     return replace(cell, outcome=Outcome(Status.REFUSED, reason)) if reason else cell
 

@@ -33,6 +33,7 @@ PATH_BYTES = 256
 ARGUMENTS_SHOWN = 6
 LOCAL_FAMILIES = {socket.AF_UNIX: "AF_UNIX", 16: "AF_NETLINK"}
 """Sockets that stay on this machine. Netlink asks the kernel which addresses there are."""
+RING = "io_uring_setup"
 RESOLVERS = ("nscd", "resolve", "avahi", "sssd")
 """Parts of the paths of local services that resolve names for others."""
 
@@ -47,9 +48,13 @@ class Attempt:
 
     @property
     def is_network(self) -> bool:
-        """Whether it reached, or would have reached, out of this machine; asking a resolver counts."""
+        """Whether it reached, or would have reached, out of this machine; asking a resolver counts.
+
+        A ring is refused because nothing could be seen through it, and is no attempt by itself: a process
+        that goes on without one makes its calls where they are seen.
+        """
         asks_resolver = self.call == "connect" and any(name in self.what for name in RESOLVERS)
-        return self.refused or asks_resolver
+        return (self.refused and self.call != RING) or asks_resolver
 
 
 class WatchedDevice(LocalDevice):
@@ -182,7 +187,7 @@ DESCRIPTIONS: Mapping[str, Callable[[int, list[int]], tuple[str, bool]]] = {
     "connect": _connect,
     "execve": _program,
     "execveat": _descriptor_program,
-    "io_uring_setup": _ring,
+    RING: _ring,
 }
 """Text of a call's arguments, and whether it is refused."""
 

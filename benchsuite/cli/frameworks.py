@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import click
 from rich.console import Console
 
-from adapters.catalogue import ADAPTERS, adapter, installed_version
+from adapters.catalogue import ADAPTERS, adapter, installed_version, notes_of
 from adapters.environments import Environment, environments, folder_of, is_made
 from adapters.framework import VARIANT_MARK
 from adapters.install import environments_of, install, missing_parts
@@ -75,7 +75,7 @@ def show_framework(name: str, form: str) -> None:
         **row.options,
     }
     known = tuple(cells(key, value) for key, value in facts.items() if value)
-    draw_rich(Table(row.name, cells("fact", "value"), known, remarks=row.notes, text_columns=2), console)
+    draw_rich(Table(row.name, cells("fact", "value"), known, remarks=notes_of(row), text_columns=2), console)
     variants = tuple(
         cells(f"{row.name}{VARIANT_MARK}{variant}", _assigned(options))
         for variant, options in row.variants.items()
@@ -114,14 +114,14 @@ def _row(name: str) -> dict[str, object]:
         "options": dict(row.options),
         "variants": {variant: dict(options) for variant, options in row.variants.items()},
         "tuned": row.tuned,
-        "notes": list(row.notes),
+        "notes": list(notes_of(row)),
     }
 
 
 def _drawn(name: str, notes: Footnotes) -> tuple[TableCell, ...]:
     row = adapter(name)
     version, missing = installed_version(row), ", ".join(missing_parts(row))
-    marks = tuple(notes.number(note) for note in row.notes)
+    marks = tuple(notes.number(note) for note in notes_of(row))
     install_line = f"{missing}: bench frameworks install {name}" if missing else ""
     shown = f"{row.distribution} {version}" if version else "no"
     return (TableCell(row.name, notes=marks), *cells(row.title, shown, install_line))
