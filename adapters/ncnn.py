@@ -1,9 +1,6 @@
-"""ncnn on the CPU, from ONNX by way of pnnx."""
+"""ncnn on the CPU: ONNX through pnnx, then an extractor a run, as its users and its benchmark tool do."""
 
 import os
-import re
-import sys
-import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,127 +10,119 @@ import numpy as np
 
 from adapters.framework import Framework
 from adapters.interface import Interface, Port, read_interface
-from adapters.ncnn_convert import WEIGHTS_NAME, convert_onnx
-from adapters.protocol import (
-    Conversion,
-    Converted,
-    Inputs,
-    Prepared,
-    Profile,
-    Session,
-    Setting,
-    Unsupported,
-)
+from adapters.protocol import Conversion, Converted, Inputs, Prepared, Profile, Session, Setting, Unsupported
 
 HERE = Path(__file__).parent
-MISSING_LAYER = re.compile(r"layer (?P<layer>\S+) not exists or registered")
-HALF_OPTIONS = ("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic", "use_bf16_storage")
+CONVERTER_FILES = (HERE / "ncnn_convert.py", HERE / "ncnn_rewrites.py")
+CONVERTER_OPTIONS = ("optimisation_level", "rewrites")
+BIN_SUFFIX = ".bin"
+SWITCHES = {
+    "winograd": "use_winograd_convolution",
+    "winograd_6x6": "use_winograd63_convolution",
+    "sgemm": "use_sgemm_convolution",
+    "packing": "use_packing_layout",
+    "light_mode": "lightmode",
+}
+"""Our options and the members of `ncnn::Option` that they set."""
+NARROW = (
+    *("use_fp16_packed", "use_fp16_storage", "use_fp16_arithmetic"),
+    *("use_bf16_packed", "use_bf16_storage"),
+    *("use_int8_inference", "use_int8_packed", "use_int8_storage", "use_int8_arithmetic"),
+)
+"""Members that keep or compute in less than fp32 where the processor can: off in the fp32 class."""
+WAIT_POLICY = "OMP_WAIT_POLICY"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NcnnAdapter(Framework):
-    """ncnn in full precision; what its converter makes is often more than its runtime has layers for."""
+    """ncnn's `Net` and `Extractor`, without Vulkan."""
 
     def conversion(self, setting: Setting) -> Conversion | None:
-        """By pnnx, in an environment of its own."""
+        """pnnx, in an environment of its own; the thread count does not matter."""
         return Conversion(
             tool="pnnx",
-            distributions=("pnnx", "onnx"),
+            distributions=("pnnx", "ncnn", "onnx"),
             environment="pnnx",
-            options={"fp16": "0"},
-            files=(HERE / "ncnn_convert.py",),
+            options={key: self.options[key] for key in CONVERTER_OPTIONS},
+            files=CONVERTER_FILES,
         )
 
     def convert(self, source: Path, folder: Path, setting: Setting) -> Converted:
-        """Convert; whether the runtime has the layers is known only at `load`."""
-        return convert_onnx(source, folder)
+        """Convert with pnnx; raises `Unsupported` for a network with layers that ncnn does not have."""
+        from adapters.ncnn_convert import convert_onnx
+
+        return convert_onnx(source, folder, self.options)
 
     def load(self, prepared: Prepared, setting: Setting) -> Session:
-        """Load with `setting.threads` threads; raises `Unsupported` with a layer that is not there."""
+        """Read the two files with exactly `setting.threads` threads, everything in fp32."""
         import ncnn
 
+        ncnn.set_omp_num_threads(setting.threads)
         net = ncnn.Net()
         net.opt.num_threads = setting.threads
-        for name in HALF_OPTIONS:
-            setattr(net.opt, name, False)
-        net.opt.use_winograd_convolution = self.options["winograd"] == "1"
-        net.opt.use_sgemm_convolution = self.options["sgemm"] == "1"
-        net.opt.use_packing_layout = self.options["packing"] == "1"
-        code, said = _listened(lambda: net.load_param(str(prepared.path)))
-        missing = MISSING_LAYER.search(said)
-        if missing is not None:
-            raise Unsupported(f"layer {missing['layer']}, which pnnx made, is none of ncnn's")
-        if code or net.load_model(str(prepared.path.parent / WEIGHTS_NAME)):
-            raise Unsupported(f"ncnn cannot load what pnnx made: {' '.join(said.split())[-300:]}")
-        facts = {
-            "version": ncnn.__version__,
-            "threads": str(setting.threads),
-            "precision": "fp32",
-            **self.options,
-        }
+        net.opt.use_vulkan_compute = False
+        for member in NARROW:
+            setattr(net.opt, member, False)
+        for option, member in SWITCHES.items():
+            setattr(net.opt, member, self.options[option] == "1")
+        weights = prepared.path.with_suffix(BIN_SUFFIX)
+        if net.load_param(str(prepared.path)) or net.load_model(str(weights)):
+            raise RuntimeError(f"ncnn cannot read {prepared.path.name} and {weights.name}: see the log")
+        facts = {**self.options, "version": ncnn.__version__, "threads": str(net.opt.num_threads)}
         return NcnnSession(ncnn, net, read_interface(prepared.path.parent), facts)
 
 
 class NcnnSession:
-    """One network; every run is an extractor of its own, as ncnn wants it."""
+    """A loaded net; every run is a new extractor, which is how ncnn is used."""
 
-    def __init__(self, module: Any, net: Any, interface: Interface, facts: Mapping[str, str]) -> None:
-        self._module, self._net, self._interface, self._facts = module, net, interface, facts
-        self._inputs: dict[str, Any] = {}
-        self._outputs: dict[str, Any] = {}
+    def __init__(self, ncnn: Any, net: Any, interface: Interface, facts: Mapping[str, str]) -> None:
+        self._ncnn = ncnn
+        self._net = net
+        self._interface = interface
+        self._facts = facts
+        self._keys = [port.key for port in interface.outputs]
+        self._inputs: list[tuple[str, Any]] = []
+        self._last: list[Any] = []
 
     def feed(self, inputs: Inputs) -> None:
-        """Copy into matrices of ncnn's own."""
-        for port in self._interface.inputs:
-            native = port.to_native(inputs[port.name])
-            self._inputs[port.key] = self._module.Mat(_without_batch(native)).clone()
+        """Copy into matrices in ncnn's own memory."""
+        self._inputs = [
+            (port.key, self._ncnn.Mat(_native(port, inputs[port.name])).clone())
+            for port in self._interface.inputs
+        ]
 
     def run(self) -> None:
-        """One inference: all outputs are extracted."""
+        """One inference, synchronous; the outputs stay in ncnn's matrices."""
         extractor = self._net.create_extractor()
-        for key, value in self._inputs.items():
-            extractor.input(key, value)
-        for port in self._interface.outputs:
-            code, self._outputs[port.key] = extractor.extract(port.key)
-            if code:
-                raise RuntimeError(f"ncnn cannot compute output {port.name!r}: extract returned {code}")
+        for key, matrix in self._inputs:
+            extractor.input(key, matrix)
+        found = [extractor.extract(key) for key in self._keys]
+        errors = {key: code for key, (code, _) in zip(self._keys, found, strict=True) if code}
+        if errors:
+            raise RuntimeError(f"ncnn could not compute {errors}")
+        self._last = [matrix for _, matrix in found]
 
     def outputs(self) -> Mapping[str, Any]:
-        """Copies of the outputs of the last run, with their batch axis."""
-        return {port.name: self._output(port) for port in self._interface.outputs}
+        """Copies of the outputs of the last run, with the batch axis that ncnn does not have."""
+        pairs = zip(self._interface.outputs, self._last, strict=True)
+        return {port.name: port.to_onnx(np.array(matrix)) for port, matrix in pairs}
 
     def describe(self) -> Mapping[str, str]:
-        """Version, threads, options."""
-        return self._facts
+        """Version, threads, options, the switches that narrow, and the class it computes in."""
+        option = self._net.opt
+        narrow = [member for member in NARROW if getattr(option, member)]
+        idle = os.environ.get(WAIT_POLICY, "libgomp's default")
+        return {**self._facts, "precision": ", ".join(narrow) or "fp32", "idle_threads": idle}
 
     def profile(self, inputs: Inputs, inferences: int) -> Profile:
-        """There is none."""
-        raise Unsupported("ncnn's Python binding has no profiler (its benchmark build has one)")
-
-    def _output(self, port: Port) -> Any:
-        return port.to_onnx(np.array(self._outputs[port.key]))
+        """Refused: there is no way to time a layer."""
+        raise Unsupported("ncnn's Python module has no profiler: its wheel is built without NCNN_BENCHMARK")
 
 
-def _without_batch(value: Any) -> Any:
-    """Matrices of ncnn have no batch axis."""
-    return value[0] if value.ndim > 1 and value.shape[0] == 1 else value
-
-
-def _listened(action: Any) -> tuple[Any, str]:
-    """Do something; returns its result and what it wrote to the process's stderr, which still gets there."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with tempfile.TemporaryFile() as file:
-        os.dup2(file.fileno(), 2)
-        try:
-            result = action()
-        finally:
-            os.dup2(kept, 2)
-            os.close(kept)
-        file.seek(0)
-        said = file.read().decode("utf-8", errors="replace")
-    sys.stderr.write(said)
-    return result, said
+def _native(port: Port, value: Any) -> Any:
+    """Without the batch axis, in a dtype of ncnn."""
+    native = port.to_native(value)
+    return native[0] if native.ndim > 1 else native
 
 
 NCNN = NcnnAdapter(
@@ -141,6 +130,20 @@ NCNN = NcnnAdapter(
     title="ncnn, CPU",
     distribution="ncnn",
     extra="ncnn",
-    options={"winograd": "1", "sgemm": "1", "packing": "1"},
-    variants={"no-winograd": {"winograd": "0"}, "no-packing": {"packing": "0"}},
+    options={
+        "optimisation_level": "2",
+        "rewrites": "1",
+        "winograd": "1",
+        "winograd_6x6": "1",
+        "sgemm": "1",
+        "packing": "1",
+        "light_mode": "1",
+    },
+    variants={
+        "no-winograd": {"winograd": "0"},
+        "small-winograd": {"winograd_6x6": "0"},
+        "no-sgemm": {"sgemm": "0"},
+        "no-packing": {"packing": "0"},
+        "no-light-mode": {"light_mode": "0"},
+    },
 )

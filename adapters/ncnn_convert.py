@@ -1,81 +1,161 @@
-"""ONNX to ncnn with pnnx, which exits with 0 whatever it leaves behind."""
+"""ONNX to ncnn with pnnx; runs in the environment `pnnx`, which has ncnn too: only it can tell a good file.
 
+pnnx ends with exit code 0 and a file whatever it made of the network. What it could not translate stays in
+the file under PyTorch's name, which ncnn does not have.
+"""
+
+import os
+import re
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
-from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 from adapters.interface import Interface, Port, onnx_interface
+from adapters.ncnn_rewrites import rewrite
 from adapters.protocol import Converted, Unsupported
 
 if TYPE_CHECKING:
     from onnx import ModelProto
 
-PARAM_NAME = "net.ncnn.param"
-WEIGHTS_NAME = "net.ncnn.bin"
-ONE_FILE_BYTES = 2**31
-PNNX_DTYPES = {"float32": "f32", "int64": "i64", "int32": "i32"}
-NATIVE_DTYPES = {"float32": "float32", "int64": "int32", "int32": "int32"}
+PARAM_NAME, BIN_NAME = "model.ncnn.param", "model.ncnn.bin"
+COLOURS = re.compile(r"\x1b\[[0-9;]*m")
+COMPLAINT = re.compile(r"not supported|unsupported|unhandled|FATAL", re.I)
+UNKNOWN_LAYER = re.compile(r"layer (?P<type>\S+) not exists or registered")
+ONNX_LIMIT_BYTES = 2**31
+NATIVE_DTYPES = {"float32": "float32", "int32": "int32", "int64": "int32"}
+HEADER_LINES = 2
+"""Of a .param file: the magic number, and how many layers and blobs there are."""
 
 
-def convert_onnx(source: Path, folder: Path) -> Converted:
-    """Convert `source` into `folder`: ncnn's layers and weights, and `interface.json`.
+def convert_onnx(source: Path, folder: Path, options: Mapping[str, str]) -> Converted:
+    """Convert the ONNX file `source` into `folder`: the .param and .bin files and `interface.json`.
 
-    Raises `Unsupported` for a network beyond 2 GB (pnnx reads ONNX files of one piece only) and for dtypes of
-    inputs that ncnn has not; `RuntimeError` when pnnx leaves no network.
+    Raises `Unsupported` for a layer that ncnn does not have, with what pnnx says about it; for a batch other
+    than 1, dtypes without a place at ncnn's border, and weights beyond 2 GB.
     """
-    import onnx
+    from models.count import infer_shapes
+    from models.onnx_file import load_graph
 
-    interface = onnx_interface(source)
-    size = sum(path.stat().st_size for path in source.parent.iterdir() if path.is_file())
-    if size >= ONE_FILE_BYTES:
-        raise Unsupported(
-            f"pnnx reads ONNX files of one piece only, which end at 2 GB: this one is {size / 1e9:.1f} GB"
-        )
-    _check_inputs(interface)
-    network = onnx.load(source)
-    _save_whole(network, folder / "net.onnx")
-    shapes = (f"{list(port.shape)}{PNNX_DTYPES[port.dtype]}".replace(" ", "") for port in interface.inputs)
-    command = [str(_program()), "net.onnx", f"inputshape={','.join(shapes)}", "fp16=0"]
-    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    sys.stderr.write(done.stdout[-2000:] + done.stderr[-2000:])
-    if done.returncode or not all((folder / name).is_file() for name in (PARAM_NAME, WEIGHTS_NAME)):
-        raise RuntimeError(f"pnnx left no network (exit code {done.returncode}): see its last lines")
-    _named(interface).write(folder)
-    for path in folder.iterdir():
-        if path.name not in (PARAM_NAME, WEIGHTS_NAME, "interface.json"):
-            path.unlink()
+    native_interface(onnx_interface(source)).write(folder)
+    with tempfile.TemporaryDirectory(dir=folder) as scratch:
+        network = Path(scratch) / "network.onnx"
+        proto = with_weights_inside(source)
+        if options["rewrites"] == "1":
+            rewrite(proto, infer_shapes(load_graph(source)))
+        network.write_bytes(proto.SerializeToString())
+        log = _run_pnnx(network, folder, options)
+    if not (folder / PARAM_NAME).exists() or not (folder / BIN_NAME).exists():
+        raise RuntimeError(f"pnnx left no file; its last words: {_last(log)}")
+    _check_layers(folder, log)
     return Converted(PARAM_NAME)
 
 
-def _check_inputs(interface: Interface) -> None:
-    wrong = next((port for port in interface.inputs if port.dtype not in PNNX_DTYPES), None)
-    if wrong is not None:
-        raise Unsupported(f"input {wrong.name!r} is of {wrong.dtype}: ncnn takes {', '.join(PNNX_DTYPES)}")
+def native_interface(interface: Interface) -> Interface:
+    """The inputs and outputs as pnnx names them, `in0` … and `out0` …; a leading batch of 1 is left out."""
+    inputs = [_native(port, f"in{index}") for index, port in enumerate(interface.inputs)]
+    outputs = [_native(port, f"out{index}") for index, port in enumerate(interface.outputs)]
+    return Interface(tuple(inputs), tuple(outputs))
 
 
-def _save_whole(network: "ModelProto", path: Path) -> None:
-    """Write the network with its weights inside: pnnx does not look for files beside it."""
-    path.write_bytes(network.SerializeToString())
+def _native(port: Port, key: str) -> Port:
+    if any(size < 1 for size in port.shape):
+        raise Unsupported(f"{port.name!r} has a dimension without a size: {list(port.shape)}")
+    if port.dtype not in NATIVE_DTYPES:
+        raise Unsupported(f"ncnn has no tensor of {port.dtype} at its border: {port.name!r}")
+    if len(port.shape) > 1 and port.shape[0] != 1:
+        raise Unsupported(f"ncnn has no batch axis, and {port.name!r} has a batch of {port.shape[0]}")
+    return replace(port, key=key, native_dtype=NATIVE_DTYPES[port.dtype])
 
 
-def _named(interface: Interface) -> Interface:
-    """Inputs and outputs are numbered in the order of ONNX."""
-    return Interface(
-        tuple(_port(port, f"in{index}") for index, port in enumerate(interface.inputs)),
-        tuple(_port(port, f"out{index}") for index, port in enumerate(interface.outputs)),
+def with_weights_inside(source: Path) -> "ModelProto":
+    """The network in one piece: pnnx does not find every tensor that lies in a file beside it."""
+    from models.onnx_external import EXTERNAL, all_tensors
+    from models.onnx_file import load_graph
+
+    network = load_graph(source)
+    tensors = [tensor for tensor in all_tensors(network) if tensor.data_location == EXTERNAL]
+    places = [{entry.key: entry.value for entry in tensor.external_data} for tensor in tensors]
+    total = sum(int(place["length"]) for place in places) + network.ByteSize()
+    if total >= ONNX_LIMIT_BYTES:
+        size = f"{total / 1e9:.1f} GB"
+        raise Unsupported(f"pnnx needs the weights inside the ONNX file, which ends at 2 GB: this has {size}")
+    for tensor, place in zip(tensors, places, strict=True):
+        with (source.parent / place["location"]).open("rb") as file:
+            file.seek(int(place.get("offset", 0)))
+            tensor.raw_data = file.read(int(place["length"]))
+        tensor.ClearField("external_data")
+        tensor.ClearField("data_location")
+    return network
+
+
+def _run_pnnx(network: Path, folder: Path, options: Mapping[str, str]) -> str:
+    """Call pnnx's program and return what it printed; what it writes besides the two files stays in the
+    scratch folder.
+    """
+    import sysconfig
+
+    program = Path(sysconfig.get_path("purelib")) / "pnnx" / "pnnx"
+    arguments = [str(program), str(network), "fp16=0", f"optlevel={options['optimisation_level']}"]
+    arguments += [f"ncnnparam={folder / PARAM_NAME}", f"ncnnbin={folder / BIN_NAME}"]
+    done = subprocess.run(
+        arguments,
+        cwd=network.parent,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        check=False,
     )
+    text = COLOURS.sub("", done.stdout.decode(errors="replace"))
+    print(text, file=sys.stderr)
+    if done.returncode:
+        raise RuntimeError(f"pnnx ended with code {done.returncode}; its last words: {_last(text)}")
+    return text
 
 
-def _port(port: Port, key: str) -> Port:
-    return replace(port, key=key, native_dtype=NATIVE_DTYPES.get(port.dtype, "float32"))
+def _last(log: str) -> str:
+    return next((line.strip() for line in reversed(log.splitlines()) if line.strip()), "none")
 
 
-def _program() -> Path:
-    """The converter's binary inside its wheel; the Python module around it would import PyTorch."""
-    spec = find_spec("pnnx")
-    if spec is None or spec.origin is None:
-        raise RuntimeError("pnnx is not installed: `bench frameworks install ncnn`")
-    return Path(spec.origin).parent / "pnnx"
+def _check_layers(folder: Path, log: str) -> None:
+    """Let ncnn itself read the file: it names the first layer that it does not have."""
+    import ncnn
+
+    with tempfile.TemporaryFile() as said:
+        with _captured(said):
+            code = ncnn.Net().load_param(str(folder / PARAM_NAME))
+        said.seek(0)
+        text = said.read().decode(errors="replace")
+    if code == 0:
+        return
+    unknown = UNKNOWN_LAYER.search(text)
+    if unknown is None:
+        raise RuntimeError(f"ncnn cannot read what pnnx made: {_last(text)}")
+    layer = unknown["type"]
+    name, count = first_layer(folder / PARAM_NAME, layer)
+    complaints = sorted({line.strip(" !") for line in log.splitlines() if COMPLAINT.search(line)})
+    why = f"; pnnx says: {', '.join(complaints)}" if complaints else ""
+    raise Unsupported(f"operator {layer} (layer {name!r}, {count} in all): ncnn does not have it{why}")
+
+
+def first_layer(param: Path, layer: str) -> tuple[str, int]:
+    """The name of the first layer of a type in a .param file, and how many of that type there are."""
+    rows = (line.split() for line in param.read_text(encoding="utf-8").splitlines()[HEADER_LINES:])
+    names = [row[1] for row in rows if row and row[0] == layer]
+    return (names[0] if names else "?"), len(names)
+
+
+@contextmanager
+def _captured(log: IO[bytes]) -> Iterator[None]:
+    """Standard error of this process into a file; it is C++ that prints."""
+    kept = os.dup(2)
+    try:
+        os.dup2(log.fileno(), 2)
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
