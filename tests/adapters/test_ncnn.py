@@ -74,11 +74,16 @@ def write_sequence(path: Path) -> Path:
 
 
 def write_ids(path: Path) -> Path:
-    """Token ids: pnnx leaves the Gather, which ncnn does not have."""
+    """Token ids: pnnx makes an Embed of a Gather from a constant table."""
     gather = node("Gather", ["table", "ids"], ["y"], name="embed")
     return write(
         path, [gather], [("ids", INT64, [1, 6])], [("y", FLOAT, [1, 6, 8])], {"table": normal(11, 8)}
     )
+
+
+def write_unknown_operator(path: Path) -> Path:
+    nodes = [node("IsNaN", ["x"], ["is_nan"], name="probe"), node("Where", ["is_nan", "x", "x"], ["y"])]
+    return write(path, nodes, [("x", FLOAT, [1, 6, 8])], [("y", FLOAT, [1, 6, 8])], {})
 
 
 NETWORKS = {"convolution": write_unequal_convolution, "chain": write_chain, "sequence": write_sequence}
@@ -175,6 +180,12 @@ def test_weights_beside_the_file_are_found(converter: Converter, tmp_path: Path)
     assert_equals_reference(load(source, converter), source, 1)
 
 
+def test_token_ids_go_in_as_int32(converter: Converter, tmp_path: Path) -> None:
+    source, inputs = write_ids(tmp_path / "net.onnx"), {"ids": np.array([[1, 5, 0, 10, 3, 2]])}
+    expected = run(ORT_NOOPT.load(Prepared(source), Setting(1, "fp32")), inputs)
+    np.testing.assert_array_equal(run(load(source, converter), inputs)["y"], expected["y"])
+
+
 def test_outputs_stay_valid_and_inputs_are_copied(converter: Converter, tmp_path: Path) -> None:
     source = write_chain(tmp_path / "net.onnx")
     session, inputs = load(source, converter), drawn(source)
@@ -210,9 +221,9 @@ def test_there_is_no_profiler(converter: Converter, tmp_path: Path) -> None:
 
 
 def test_a_layer_that_ncnn_does_not_have_is_named(converter: Converter, tmp_path: Path) -> None:
-    reply = converter.convert(write_ids(tmp_path / "net.onnx"))
+    reply = converter.convert(write_unknown_operator(tmp_path / "net.onnx"))
     assert reply["kind"] == "refused"
-    assert "operator Gather (layer 'Gather_0', 1 in all): ncnn does not have it" in reply["error"]
+    assert "operator IsNaN (layer 'IsNaN_0', 1 in all): ncnn does not have it" in reply["error"]
 
 
 def test_a_broken_onnx_file_fails(converter: Converter, tmp_path: Path) -> None:
