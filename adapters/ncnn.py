@@ -69,27 +69,28 @@ class NcnnAdapter(Framework):
         if net.load_param(str(prepared.path)) or net.load_model(str(weights)):
             raise RuntimeError(f"ncnn cannot read {prepared.path.name} and {weights.name}: see the log")
         facts = {**self.options, "version": ncnn.__version__, "threads": str(net.opt.num_threads)}
-        return NcnnSession(ncnn, net, read_interface(prepared.path.parent), facts)
+        axes = {key: int(axis) for key, axis in prepared.options.items()}
+        return NcnnSession(ncnn, net, read_interface(prepared.path.parent), axes, facts)
 
 
 class NcnnSession:
     """A loaded net; every run is a new extractor, which is how ncnn is used."""
 
-    def __init__(self, ncnn: Any, net: Any, interface: Interface, facts: Mapping[str, str]) -> None:
+    def __init__(
+        self, ncnn: Any, net: Any, interface: Interface, axes: Mapping[str, int], facts: Mapping[str, str]
+    ) -> None:
         self._ncnn = ncnn
         self._net = net
         self._interface = interface
         self._facts = facts
+        self._axes = axes  # of the batch, by input and output, as pnnx found them
         self._keys = [port.key for port in interface.outputs]
         self._inputs: list[tuple[str, Any]] = []
         self._last: list[Any] = []
 
     def feed(self, inputs: Inputs) -> None:
         """Copy into matrices in ncnn's own memory."""
-        self._inputs = [
-            (port.key, self._ncnn.Mat(_native(port, inputs[port.name])).clone())
-            for port in self._interface.inputs
-        ]
+        self._inputs = [(port.key, self._matrix(port, inputs[port.name])) for port in self._interface.inputs]
 
     def run(self) -> None:
         """One inference, synchronous; the outputs stay in ncnn's matrices."""
@@ -103,9 +104,12 @@ class NcnnSession:
         self._last = [matrix for _, matrix in found]
 
     def outputs(self) -> Mapping[str, Any]:
-        """Copies of the outputs of the last run, with the batch axis that ncnn does not have."""
+        """Copies of the outputs of the last run, with their batch axis."""
         pairs = zip(self._interface.outputs, self._last, strict=True)
-        return {port.name: port.to_onnx(np.array(matrix)) for port, matrix in pairs}
+        return {
+            port.name: port.to_onnx(np.array(matrix.numpy(batch_index=self._axes[port.key])))
+            for port, matrix in pairs
+        }
 
     def describe(self) -> Mapping[str, str]:
         """Version, threads, options, the switches that narrow, and the class it computes in."""
@@ -118,11 +122,9 @@ class NcnnSession:
         """Refused: there is no way to time a layer."""
         raise Unsupported("ncnn's Python module has no profiler: its wheel is built without NCNN_BENCHMARK")
 
-
-def _native(port: Port, value: Any) -> Any:
-    """Without the batch axis, in a dtype of ncnn."""
-    native = port.to_native(value)
-    return native[0] if native.ndim > 1 else native
+    def _matrix(self, port: Port, value: Any) -> Any:
+        """A matrix of ncnn's own with a copy of the value."""
+        return self._ncnn.Mat(port.to_native(value), batch_index=self._axes[port.key]).clone()
 
 
 NCNN = NcnnAdapter(
@@ -140,6 +142,7 @@ NCNN = NcnnAdapter(
         "light_mode": "1",
     },
     variants={
+        "no-rewrites": {"rewrites": "0"},
         "no-winograd": {"winograd": "0"},
         "small-winograd": {"winograd_6x6": "0"},
         "no-sgemm": {"sgemm": "0"},

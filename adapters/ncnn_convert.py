@@ -22,6 +22,9 @@ from adapters.protocol import Converted, Unsupported
 if TYPE_CHECKING:
     from onnx import ModelProto
 
+PROGRAM_NAME = "program.py"
+BATCH_AXIS = re.compile(r"\b(?P<key>(?:in|out)\d+)\.numpy\((?:\), )?batch_index=(?P<axis>\d+)")
+"""In the example program that pnnx writes: which axis of a tensor is the batch, to ncnn something apart."""
 PARAM_NAME, BIN_NAME = "model.ncnn.param", "model.ncnn.bin"
 COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 COMPLAINT = re.compile(r"not supported|unsupported|unhandled|FATAL", re.I)
@@ -35,8 +38,9 @@ HEADER_LINES = 2
 def convert_onnx(source: Path, folder: Path, options: Mapping[str, str]) -> Converted:
     """Convert the ONNX file `source` into `folder`: the .param and .bin files and `interface.json`.
 
-    Raises `Unsupported` for a layer that ncnn does not have, with what pnnx says about it; for a batch other
-    than 1, dtypes without a place at ncnn's border, and weights beyond 2 GB.
+    The options that go to `load` are the batch axes. Raises `Unsupported` for a layer that ncnn does not
+    have, with what pnnx says about it; for dtypes without a place at ncnn's border, and for weights beyond
+    2 GB.
     """
     from models.count import infer_shapes
     from models.onnx_file import load_graph
@@ -49,14 +53,15 @@ def convert_onnx(source: Path, folder: Path, options: Mapping[str, str]) -> Conv
             rewrite(proto, infer_shapes(load_graph(source)))
         network.write_bytes(proto.SerializeToString())
         log = _run_pnnx(network, folder, options)
+        axes = _batch_axes(Path(scratch) / PROGRAM_NAME)
     if not (folder / PARAM_NAME).exists() or not (folder / BIN_NAME).exists():
         raise RuntimeError(f"pnnx left no file; its last words: {_last(log)}")
     _check_layers(folder, log)
-    return Converted(PARAM_NAME)
+    return Converted(PARAM_NAME, axes)
 
 
 def native_interface(interface: Interface) -> Interface:
-    """The inputs and outputs as pnnx names them, `in0` … and `out0` …; a leading batch of 1 is left out."""
+    """The inputs and outputs as pnnx names them, `in0` … and `out0` …."""
     inputs = [_native(port, f"in{index}") for index, port in enumerate(interface.inputs)]
     outputs = [_native(port, f"out{index}") for index, port in enumerate(interface.outputs)]
     return Interface(tuple(inputs), tuple(outputs))
@@ -67,8 +72,6 @@ def _native(port: Port, key: str) -> Port:
         raise Unsupported(f"{port.name!r} has a dimension without a size: {list(port.shape)}")
     if port.dtype not in NATIVE_DTYPES:
         raise Unsupported(f"ncnn has no tensor of {port.dtype} at its border: {port.name!r}")
-    if len(port.shape) > 1 and port.shape[0] != 1:
-        raise Unsupported(f"ncnn has no batch axis, and {port.name!r} has a batch of {port.shape[0]}")
     return replace(port, key=key, native_dtype=NATIVE_DTYPES[port.dtype])
 
 
@@ -102,6 +105,7 @@ def _run_pnnx(network: Path, folder: Path, options: Mapping[str, str]) -> str:
     program = Path(sysconfig.get_path("purelib")) / "pnnx" / "pnnx"
     arguments = [str(program), str(network), "fp16=0", f"optlevel={options['optimisation_level']}"]
     arguments += [f"ncnnparam={folder / PARAM_NAME}", f"ncnnbin={folder / BIN_NAME}"]
+    arguments.append(f"ncnnpy={network.parent / PROGRAM_NAME}")
     done = subprocess.run(
         arguments,
         cwd=network.parent,
@@ -115,6 +119,12 @@ def _run_pnnx(network: Path, folder: Path, options: Mapping[str, str]) -> str:
     if done.returncode:
         raise RuntimeError(f"pnnx ended with code {done.returncode}; its last words: {_last(text)}")
     return text
+
+
+def _batch_axes(program: Path) -> dict[str, str]:
+    """For every input and output by pnnx's name, the axis that pnnx took for the batch."""
+    text = program.read_text(encoding="utf-8") if program.exists() else ""
+    return {found["key"]: found["axis"] for found in BATCH_AXIS.finditer(text)}
 
 
 def _last(log: str) -> str:

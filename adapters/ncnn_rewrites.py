@@ -29,7 +29,7 @@ def rewrite(proto: "ModelProto", shapes: Shapes) -> None:
         elif node.op_type == "InstanceNormalization" and rank == 3:
             nodes += _instance_normalisation(node)
         else:
-            nodes.append(node)
+            nodes.append(_without_default_axis(node) if node.op_type == "Gather" else node)
     del proto.graph.node[:]
     proto.graph.node.extend(nodes)
 
@@ -64,6 +64,14 @@ def _instance_normalisation(node: "NodeProto") -> list["NodeProto"]:
     before = helper.make_node("Unsqueeze", [node.input[0], axis], [wide])
     node.input[0], node.output[0] = wide, normalised
     return [_integers(axis, [3]), before, node, helper.make_node("Squeeze", [normalised, axis], [result])]
+
+
+def _without_default_axis(node: "NodeProto") -> "NodeProto":
+    """pnnx makes an Embed of a Gather from a table only when the axis is not said."""
+    kept = [one for one in node.attribute if not (one.name == "axis" and one.i == 0)]
+    del node.attribute[:]
+    node.attribute.extend(kept)
+    return node
 
 
 def _integers(name: str, values: list[int]) -> "NodeProto":
