@@ -67,7 +67,7 @@ def _instance_normalisation(node: "NodeProto") -> list["NodeProto"]:
 
 
 def _without_default_axis(node: "NodeProto") -> "NodeProto":
-    """pnnx makes an Embed of a Gather from a table only when the axis is not said."""
+    """Only where the axis is not said does pnnx make an Embed of a Gather from a table."""
     kept = [one for one in node.attribute if not (one.name == "axis" and one.i == 0)]
     del node.attribute[:]
     node.attribute.extend(kept)
