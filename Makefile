@@ -26,6 +26,7 @@ $(STAMP): pyproject.toml constraints.txt
 
 $(TEST_STAMP): $(STAMP)  ## the tests also look at the extras
 	$(INSTALL) '.[test,all]'
+	$(BIN)/bench frameworks install tflite tflite-runtime ncnn
 	touch $@
 
 export-env: constraints.txt  ## only to regenerate the pinned graphs: PyTorch and the model libraries

@@ -8,7 +8,7 @@ from adapters.mnn_convert import CONVERTER_OPTIONS, convert_onnx
 from adapters.protocol import Conversion, Converted, Prepared, Session, Setting
 
 HERE = Path(__file__).parent
-CONVERTER_FILES = (HERE / "mnn_convert.py", HERE / "mnn_winograd.py")
+CONVERTER_FILES = (HERE / "mnn_convert.py", HERE / "mnn_winograd.py", HERE / "mnn_session.py")
 WINOGRAD, WHERE_ACCURATE = "winograd_memory_level", "where-accurate"
 ACCURATE_LEVEL = "accurate_winograd_level"
 
