@@ -15,8 +15,8 @@ VARIANT_MARK = ":"
 class Framework:
     """The facts of an `Adapter`; a framework's own file adds `conversion`, `convert` and `load`.
 
-    `tuned` says whether anything was searched for the network at hand, `precisions` which classes it can be
-    asked for.
+    `tuner` is the module that searches for one network at a time, `python -m TUNER NETWORK.onnx --trials N
+    --minutes M` ("": nothing is searched), `precisions` which classes it can be asked for.
     """
 
     name: str
@@ -28,7 +28,12 @@ class Framework:
     options: Mapping[str, str] = field(default_factory=dict)
     variants: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     precisions: tuple[str, ...] = ("fp32",)
-    tuned: bool = False
+    tuner: str = ""
+
+    @property
+    def tuned(self) -> bool:
+        """Whether something was searched for the network at hand."""
+        return bool(self.tuner)
 
     def refuse(self, setting: Setting) -> str | None:
         """Only the classes of `precisions`."""

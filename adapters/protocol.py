@@ -161,6 +161,10 @@ class Adapter(Protocol):
     def tuned(self) -> bool:
         """Whether something was searched or tuned for the network at hand."""
 
+    @property
+    def tuner(self) -> str:
+        """The module that searches, run as `python -m TUNER NETWORK.onnx --trials N --minutes M`, or ""."""
+
     def refuse(self, setting: Setting) -> str | None:
         """Why this framework cannot run in this setting, or None."""
 

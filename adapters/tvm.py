@@ -59,7 +59,7 @@ class TvmAdapter(Framework):
         if self.tuned and not network.kernels_measured:
             raise Unsupported(
                 f"no kernel of this network was tuned on a {cpu_name()}: "
-                f"`python -m adapters.tvm_tune {source} --trials 64` makes a database"
+                "`bench frameworks tune tvm-tuned --models NETWORK` makes a database"
             )
         build(network, target, folder)
         tuning = {"tuned": network.tuning} if self.tuned else {}
@@ -173,7 +173,7 @@ TVM_TUNED = TvmAdapter(
     distribution="apache-tvm",
     extra="tvm",
     options=dict(TVM.options),
-    tuned=True,
+    tuner="adapters.tvm_tune",
 )
 TVM_DEFAULT = TvmAdapter(
     name="tvm-default",

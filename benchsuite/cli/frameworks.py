@@ -1,6 +1,7 @@
 """`bench frameworks`: what can be compared here, and how to get the rest."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 import click
 from rich.console import Console
@@ -10,8 +11,11 @@ from adapters.environments import Environment, environments, folder_of, is_made
 from adapters.framework import VARIANT_MARK
 from adapters.install import environments_of, install, missing_parts
 from adapters.protocol import Setting
-from benchsuite.cli.options import format_option, print_json
+from benchsuite.cli.options import cache_option, format_option, print_json
 from benchsuite.plan import why_not_here
+from benchsuite.tune import tune
+from models.catalogue import resolve
+from models.errors import BenchError
 from reports.as_rich import draw_rich
 from reports.footnotes import Footnotes
 from reports.table import Table, TableCell, cells
@@ -91,6 +95,32 @@ def install_frameworks(names: tuple[str, ...]) -> None:
     for name in names:
         install(name.lower(), lambda text: click.echo(text, err=True))
         click.echo(f"{name} is ready")
+
+
+@command.command("tune")
+@click.argument("name")
+@click.option("--models", default="quick", show_default=True, help="As of `bench run`.")
+@click.option("--trials", type=click.IntRange(min=1), default=64, show_default=True, help="Of a kernel.")
+@click.option(
+    "--minutes",
+    type=click.FloatRange(min=0, min_open=True),
+    default=10.0,
+    show_default=True,
+    help="A network.",
+)
+@cache_option
+def tune_framework(name: str, models: str, trials: int, minutes: float, cache: Path) -> None:
+    """Search for faster kernels on this chip; what is found is kept, and a later search goes on from it."""
+    failed = tune(
+        adapter(name),
+        resolve(models, {}),
+        trials=trials,
+        minutes=minutes,
+        cache=cache,
+        say=lambda text: click.echo(text, err=True),
+    )
+    if failed:
+        raise BenchError("; ".join(failed), where="bench frameworks tune", hint="its own words are above")
 
 
 def _assigned(options: Mapping[str, str]) -> str:
