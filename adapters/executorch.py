@@ -1,5 +1,6 @@
 """ExecuTorch with the XNNPACK delegate: PyTorch's own runtime for phones, here on the host's CPU."""
 
+import os
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,6 +15,11 @@ PROGRAM_NAME = "program.pte"
 METHOD = "forward"
 HERE = Path(__file__).parent
 IMPORTER_FILES = ("executorch_export.py", "executorch_names.py", "onnx_to_torch*.py")
+
+
+def _name_the_user() -> None:
+    """PyTorch names a cache folder by the user, whom it would look up at the system's name service."""
+    os.environ.setdefault("LOGNAME", str(os.getuid()))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,6 +43,7 @@ class ExecutorchAdapter(Framework):
         Raises `Unsupported` for what the importer cannot take; what PyTorch's export and ExecuTorch's
         lowering raise is theirs.
         """
+        _name_the_user()
         from adapters.executorch_export import export
 
         facts = export(source, folder / PROGRAM_NAME, self.options)
@@ -45,6 +52,7 @@ class ExecutorchAdapter(Framework):
 
     def load(self, prepared: Prepared, setting: Setting) -> Session:
         """Load the program with a pool of exactly `setting.threads` threads, the calling one included."""
+        _name_the_user()
         from executorch.extension.pybindings import portable_lib
         from executorch.version import __version__
 
