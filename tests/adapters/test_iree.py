@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from adapters.interface import read_interface
 from adapters.iree import IREE, device_flags, entry_point
@@ -21,6 +21,7 @@ from adapters.iree_profile import Dispatch, Origins, read_origins, split_runs, s
 from adapters.iree_weights import SMALLEST_ELEMENT_COUNT, read_weights
 from adapters.ort import ORT_NOOPT
 from adapters.protocol import Prepared, Session, Setting, Unsupported
+from models.tiny_graphs import Ends, normal, write_attention_block, write_five_axes, write_graph
 
 pytest.importorskip("iree.compiler", reason="pip install .[iree]")
 pytest.importorskip("iree.runtime", reason="pip install .[iree]")
@@ -28,43 +29,7 @@ ROOT = Path(__file__).parents[2]
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 GENERATOR = np.random.default_rng(0)
 ONE, TWO = Setting(1, "fp32"), Setting(2, "fp32")
-Ends = list[tuple[str, int, list[Any]]]
 Arrays = Mapping[str, np.ndarray]
-
-
-def normal(*shape: int) -> np.ndarray:
-    return GENERATOR.standard_normal(shape).astype(np.float32)
-
-
-def write(
-    path: Path, nodes: list[Any], inputs: Ends, outputs: Ends, weights: Mapping[str, Any] | None = None
-) -> Path:
-    ends = [[helper.make_tensor_value_info(*one) for one in side] for side in (inputs, outputs)]
-    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in (weights or {}).items()]
-    graph = helper.make_graph(nodes, "test", *ends, tensors)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), str(path))
-    return path
-
-
-def write_block(path: Path) -> Path:
-    """Token ids and a sequence in, an attention-like block, outputs of rank 4 and of rank 3."""
-    node = helper.make_node
-    nodes = [
-        node("Gather", ["table", "ids"], ["tokens"], name="embed"),
-        node("Add", ["tokens", "context"], ["mixed"], name="mix"),
-        node("LayerNormalization", ["mixed", "scale", "bias"], ["normed"], name="norm"),
-        node("Reshape", ["normed", "heads_shape"], ["split"], name="heads"),
-        node("Transpose", ["split"], ["q"], name="turn", perm=[0, 2, 1, 3]),
-        node("Transpose", ["split"], ["k"], name="turn_k", perm=[0, 2, 3, 1]),
-        node("MatMul", ["q", "k"], ["scores"], name="scores_matmul"),
-        node("Softmax", ["scores"], ["attention"], name="softmax", axis=-1),
-        node("MatMul", ["normed", "weight"], ["projected"], name="project"),
-        node("Gelu", ["projected"], ["y"], name="gelu"),
-    ]
-    weights = {"table": normal(11, 8), "scale": normal(8), "bias": normal(8), "weight": normal(8, 5)}
-    inputs: Ends = [("ids", INT64, [1, 6]), ("context", FLOAT, [1, 6, 8])]
-    outputs: Ends = [("attention", FLOAT, [1, 2, 6, 6]), ("y", FLOAT, [1, 6, 5])]
-    return write(path, nodes, inputs, outputs, {**weights, "heads_shape": np.array([1, 6, 2, 4])})
 
 
 def write_image(path: Path) -> Path:
@@ -75,19 +40,10 @@ def write_image(path: Path) -> Path:
         helper.make_node("Relu", ["features"], ["y"], name="relu"),
     ]
     inputs: Ends = [("a", FLOAT, [1, 16, 7, 5]), ("b", FLOAT, [1, 16, 7, 5])]
-    return write(path, nodes, inputs, [("y", FLOAT, [1, 16, 7, 5])], {"w:conv": normal(16, 16, 3, 3)})
+    return write_graph(path, nodes, inputs, [("y", FLOAT, [1, 16, 7, 5])], {"w:conv": normal(16, 16, 3, 3)})
 
 
-def write_five_axes(path: Path) -> Path:
-    nodes = [
-        helper.make_node("Reshape", ["x", "shape"], ["wide"], name="widen"),
-        helper.make_node("Transpose", ["wide"], ["y"], name="turn", perm=[0, 3, 1, 2, 4]),
-    ]
-    shape = {"shape": np.array([1, 3, 2, 2, 4])}
-    return write(path, nodes, [("x", FLOAT, [1, 6, 8])], [("y", FLOAT, [1, 2, 3, 2, 4])], shape)
-
-
-NETWORKS = {"image": write_image, "block": write_block, "five-axes": write_five_axes}
+NETWORKS = {"image": write_image, "block": write_attention_block, "five-axes": write_five_axes}
 
 
 @pytest.fixture(scope="module")
@@ -190,7 +146,7 @@ def test_weights_beside_the_network_stay_readable_by_others(tmp_path: Path) -> N
 def test_names_that_become_one_are_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("Add", ["a:b", "a_b"], ["s"]), helper.make_node("Add", ["s", "x"], ["y"])]
     ends: tuple[Ends, Ends] = ([("x", FLOAT, [32, 32])], [("y", FLOAT, [32, 32])])
-    source = write(tmp_path / "n.onnx", nodes, *ends, {"a:b": normal(32, 32), "a_b": normal(32, 32)})
+    source = write_graph(tmp_path / "n.onnx", nodes, *ends, {"a:b": normal(32, 32), "a_b": normal(32, 32)})
     with pytest.raises(Unsupported, match="two tensors are called 'a_b'"):
         converted(source, tmp_path / "made")
 
@@ -198,14 +154,14 @@ def test_names_that_become_one_are_refused(tmp_path: Path) -> None:
 def test_an_unsupported_operator_is_named(tmp_path: Path) -> None:
     text = TensorProto.STRING
     nodes = [helper.make_node("StringNormalizer", ["x"], ["y"], name="lower")]
-    source = write(tmp_path / "net.onnx", nodes, [("x", text, [3])], [("y", text, [3])])
+    source = write_graph(tmp_path / "net.onnx", nodes, [("x", text, [3])], [("y", text, [3])])
     with pytest.raises(Unsupported, match=r"operator StringNormalizer \(node 'lower'\)"):
         converted(source, tmp_path / "made")
 
 
 def test_a_dynamic_shape_is_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("Relu", ["x"], ["y"], name="relu")]
-    source = write(tmp_path / "net.onnx", nodes, [("x", FLOAT, ["n", 3])], [("y", FLOAT, ["n", 3])])
+    source = write_graph(tmp_path / "net.onnx", nodes, [("x", FLOAT, ["n", 3])], [("y", FLOAT, ["n", 3])])
     with pytest.raises(Unsupported, match="input 'x' has a dynamic shape"):
         converted(source, tmp_path / "made")
 
@@ -236,7 +192,7 @@ def test_options_reach_the_compiler() -> None:
 def test_gelu_by_tanh_is_as_far_off_as_the_page_says(tmp_path: Path) -> None:
     """IREE's compiler takes 22/7 for π there; when that is mended, the page must be mended too."""
     nodes = [helper.make_node("Gelu", ["x"], ["y"], name="gelu", approximate="tanh")]
-    source = write(tmp_path / "net.onnx", nodes, [("x", FLOAT, [64, 64])], [("y", FLOAT, [64, 64])])
+    source = write_graph(tmp_path / "net.onnx", nodes, [("x", FLOAT, [64, 64])], [("y", FLOAT, [64, 64])])
     inputs = draw(source)
     value = run(IREE.load(converted(source, tmp_path / "made"), ONE), inputs)["y"]
     exact = run(ORT_NOOPT.load(Prepared(source), ONE), inputs)["y"]

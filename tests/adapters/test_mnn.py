@@ -4,13 +4,14 @@ import json
 import subprocess
 import sys
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from adapters.mnn import ACCURATE_LEVEL, MNN, MnnAdapter
 from adapters.mnn_convert import converter_arguments, write_out_reductions
@@ -18,51 +19,12 @@ from adapters.mnn_profile import read_spans
 from adapters.ort import ORT_NOOPT
 from adapters.protocol import Prepared, Profile, Session, Setting, Unsupported
 from models.tiny import write_convolutions
+from models.tiny_graphs import Ends, normal, write_attention_block, write_graph
 
 pytest.importorskip("_mnncengine", reason="pip install .[mnn]")
 ROOT = Path(__file__).parents[2]
 FLOAT, INT64, BOOL = TensorProto.FLOAT, TensorProto.INT64, TensorProto.BOOL
-GENERATOR = np.random.default_rng(0)
-Ends = list[tuple[str, int, list[int | str]]]
 node = helper.make_node
-
-
-def normal(*shape: int) -> np.ndarray:
-    return GENERATOR.standard_normal(shape).astype(np.float32)
-
-
-def write(path: Path, nodes: list[Any], inputs: Ends, outputs: Ends, weights: Mapping[str, Any]) -> Path:
-    ends = [[helper.make_tensor_value_info(*one) for one in side] for side in (inputs, outputs)]
-    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
-    graph = helper.make_graph(nodes, "test", *ends, tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.save(model, str(path))
-    return path
-
-
-def write_block(path: Path) -> Path:
-    """Token ids and a sequence in, an attention-like block, outputs of rank 4 and rank 3."""
-    nodes = [
-        node("Gather", ["table", "ids"], ["tokens"], name="embed"),
-        node("Add", ["tokens", "context"], ["mixed"], name="mix"),
-        node("LayerNormalization", ["mixed", "scale", "bias"], ["normed"], name="norm"),
-        node("Reshape", ["normed", "heads_shape"], ["split"], name="heads"),
-        node("Transpose", ["split"], ["q"], name="turn", perm=[0, 2, 1, 3]),
-        node("Transpose", ["split"], ["k"], name="turn_k", perm=[0, 2, 3, 1]),
-        node("MatMul", ["q", "k"], ["scores"], name="scores_matmul"),
-        node("Softmax", ["scores"], ["attention"], name="softmax", axis=-1),
-        node("MatMul", ["normed", "weight"], ["y"], name="project"),
-    ]
-    weights = {
-        "table": normal(11, 8),
-        "scale": normal(8),
-        "bias": normal(8),
-        "heads_shape": np.array([1, 6, 2, 4]),
-        "weight": normal(8, 5),
-    }
-    inputs: Ends = [("ids", INT64, [1, 6]), ("context", FLOAT, [1, 6, 8])]
-    outputs: Ends = [("attention", FLOAT, [1, 2, 6, 6]), ("y", FLOAT, [1, 6, 5])]
-    return write(path, nodes, inputs, outputs, weights)
 
 
 def write_unequal_convolution(path: Path) -> Path:
@@ -72,7 +34,7 @@ def write_unequal_convolution(path: Path) -> Path:
         node("Conv", ["sum", "weight"], ["y"], name="conv", pads=[1, 1, 1, 1]),
     ]
     inputs: Ends = [("a", FLOAT, [1, 3, 7, 5]), ("b", FLOAT, [1, 3, 7, 5]), ("unused", FLOAT, [1, 2])]
-    return write(path, nodes, inputs, [("y", FLOAT, [1, 6, 7, 5])], {"weight": normal(6, 3, 3, 3)})
+    return write_graph(path, nodes, inputs, [("y", FLOAT, [1, 6, 7, 5])], {"weight": normal(6, 3, 3, 3)})
 
 
 def write_chain(path: Path) -> Path:
@@ -84,25 +46,27 @@ def write_norm(path: Path) -> Path:
     """Axes as an input and no `keepdims`: MNN's converter would make one number of the tensor."""
     nodes = [node("ReduceL2", ["x", "axes"], ["length"], name="length"), node("Div", ["x", "length"], ["y"])]
     ends: tuple[Ends, Ends] = ([("x", FLOAT, [3, 4, 5])], [("y", FLOAT, [3, 4, 5])])
-    return write(path, nodes, *ends, {"axes": np.array([-1])})
+    return write_graph(path, nodes, *ends, {"axes": np.array([-1])})
 
 
 def write_ids(path: Path) -> Path:
     """int64 in and out, and a bool output."""
     nodes = [node("Add", ["ids", "one"], ["next"]), node("Greater", ["next", "five"], ["large"])]
     outputs: Ends = [("next", INT64, [2, 5]), ("large", BOOL, [2, 5])]
-    return write(path, nodes, [("ids", INT64, [2, 5])], outputs, {"one": np.int64(1), "five": np.int64(5)})
+    return write_graph(
+        path, nodes, [("ids", INT64, [2, 5])], outputs, {"one": np.int64(1), "five": np.int64(5)}
+    )
 
 
 def write_gelu(path: Path) -> Path:
     ends: tuple[Ends, Ends] = ([("x", FLOAT, [4, 50])], [("y", FLOAT, [4, 50])])
-    return write(path, [node("Gelu", ["x"], ["y"], name="gelu")], *ends, {})
+    return write_graph(path, [node("Gelu", ["x"], ["y"], name="gelu")], *ends, {})
 
 
 NETWORKS = {
     "convolution": write_unequal_convolution,
     "chain": write_chain,
-    "block": write_block,
+    "block": partial(write_attention_block, with_gelu=False),
     "norm": write_norm,
     "ids": write_ids,
 }
@@ -190,7 +154,7 @@ def test_gelu_is_approximated_unless_it_is_written_as_erf(
 
 @pytest.mark.parametrize("variant", MNN.variants)
 def test_every_variant_computes_the_same(variant: str, tmp_path: Path) -> None:
-    source = write_block(tmp_path / "net.onnx")
+    source = write_attention_block(tmp_path / "net.onnx", with_gelu=False)
     inputs = drawn(source)
     found = run(session(source, MNN.variant(variant)), inputs)
     for name, value in reference(source, inputs).items():
@@ -223,7 +187,7 @@ def test_the_accurate_winograd_level_is_what_conversion_found(tmp_path: Path) ->
 
 def test_a_missing_operator_is_named(tmp_path: Path) -> None:
     nodes = [node("IsNaN", ["x"], ["is_nan"], name="probe"), node("Where", ["is_nan", "x", "x"], ["y"])]
-    source = write(tmp_path / "net.onnx", nodes, [("x", FLOAT, [2, 3])], [("y", FLOAT, [2, 3])], {})
+    source = write_graph(tmp_path / "net.onnx", nodes, [("x", FLOAT, [2, 3])], [("y", FLOAT, [2, 3])], {})
     with pytest.raises(Unsupported, match=r"operator IsNaN \(node 'probe'\): MNN's converter does not have"):
         converted(source)
 
@@ -231,7 +195,7 @@ def test_a_missing_operator_is_named(tmp_path: Path) -> None:
 def test_axes_that_are_no_constant_are_refused(tmp_path: Path) -> None:
     length = node("ReduceL2", ["x", "axes"], ["y"], name="length", keepdims=1)
     inputs: Ends = [("x", FLOAT, [2, 3]), ("axes", INT64, [1])]
-    source = write(tmp_path / "net.onnx", [length], inputs, [("y", FLOAT, [2, 1])], {})
+    source = write_graph(tmp_path / "net.onnx", [length], inputs, [("y", FLOAT, [2, 1])], {})
     with pytest.raises(Unsupported, match=r"operator ReduceL2 \(node 'length'\)"):
         write_out_reductions(onnx.load(str(source)))
 
@@ -239,14 +203,14 @@ def test_axes_that_are_no_constant_are_refused(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("dtype", "word"), [(TensorProto.DOUBLE, "float64"), (TensorProto.INT16, "int16")])
 def test_a_dtype_without_a_border_is_refused(dtype: int, word: str, tmp_path: Path) -> None:
     nodes = [node("Cast", ["x"], ["y"], to=FLOAT)]
-    source = write(tmp_path / "net.onnx", nodes, [("x", dtype, [2])], [("y", FLOAT, [2])], {})
+    source = write_graph(tmp_path / "net.onnx", nodes, [("x", dtype, [2])], [("y", FLOAT, [2])], {})
     with pytest.raises(Unsupported, match=f"no tensor of {word} at its border: 'x'"):
         converted(source)
 
 
 def test_an_open_shape_is_refused(tmp_path: Path) -> None:
     nodes, open_ends = [node("Relu", ["x"], ["y"])], [("x", FLOAT, ["batch", 3]), ("y", FLOAT, ["batch", 3])]
-    source = write(tmp_path / "net.onnx", nodes, open_ends[:1], open_ends[1:], {})
+    source = write_graph(tmp_path / "net.onnx", nodes, open_ends[:1], open_ends[1:], {})
     with pytest.raises(Unsupported, match="known only when the network runs"):
         converted(source)
 
@@ -266,7 +230,7 @@ def test_a_broken_mnn_file_is_told(tmp_path: Path) -> None:
 
 
 def test_the_profile_covers_the_network(tmp_path: Path) -> None:
-    source = write_block(tmp_path / "net.onnx")
+    source = write_attention_block(tmp_path / "net.onnx", with_gelu=False)
     profile: Profile = session(source, profile=True).profile(drawn(source), 5)
     assert 0 < sum(entry.duration_ns for entry in profile.entries) <= 1.2 * profile.total_ns
     covered = {name for entry in profile.entries for name in entry.nodes}
@@ -285,7 +249,7 @@ def test_a_fused_activation_belongs_to_its_convolution(tmp_path: Path) -> None:
         node("Relu", ["c"], ["y"], name="relu"),
     ]
     ends: tuple[Ends, Ends] = ([("x", FLOAT, [1, 4, 8, 8])], [("y", FLOAT, [1, 4, 8, 8])])
-    write(source, nodes, *ends, {"weight": normal(4, 4, 3, 3)})
+    write_graph(source, nodes, *ends, {"weight": normal(4, 4, 3, 3)})
     profile = session(source, profile=True).profile(drawn(source), 2)
     assert [
         entry.nodes for entry in profile.entries if entry.operator.startswith("Conv") and entry.nodes

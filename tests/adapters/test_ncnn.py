@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from adapters import ncnn_convert
 from adapters.environments import environment, interpreter, is_made
@@ -23,26 +23,12 @@ from adapters.ncnn_convert import first_layer, native_interface, with_weights_in
 from adapters.ort import ORT_NOOPT
 from adapters.protocol import Prepared, Session, Setting, Unsupported
 from models.tiny import write_convolutions
+from models.tiny_graphs import Ends, normal, write_graph
 
 pytest.importorskip("ncnn", reason="pip install .[ncnn]")
 ROOT = Path(__file__).parents[2]
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
-GENERATOR = np.random.default_rng(0)
-Ends = list[tuple[str, int, list[int]]]
 node = helper.make_node
-
-
-def normal(*shape: int) -> np.ndarray:
-    return GENERATOR.standard_normal(shape).astype(np.float32)
-
-
-def write(path: Path, nodes: list[Any], inputs: Ends, outputs: Ends, weights: Mapping[str, Any]) -> Path:
-    ends = [[helper.make_tensor_value_info(*one) for one in side] for side in (inputs, outputs)]
-    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
-    graph = helper.make_graph(nodes, "test", *ends, tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    onnx.save(model, str(path))
-    return path
 
 
 def write_unequal_convolution(path: Path) -> Path:
@@ -55,7 +41,7 @@ def write_unequal_convolution(path: Path) -> Path:
     ]
     inputs: Ends = [("a", FLOAT, [1, 3, 7, 5]), ("b", FLOAT, [1, 3, 7, 5])]
     outputs: Ends = [("y", FLOAT, [1, 6, 7, 5]), ("z", FLOAT, [1, 6, 7, 5])]
-    return write(path, nodes, inputs, outputs, {"weight": normal(6, 3, 3, 3)})
+    return write_graph(path, nodes, inputs, outputs, {"weight": normal(6, 3, 3, 3)})
 
 
 def write_chain(path: Path) -> Path:
@@ -71,7 +57,7 @@ def write_sequence(path: Path) -> Path:
         node("Softmax", ["projected"], ["y"], name="softmax", axis=-1),
     ]
     weights = {"scale": normal(8), "bias": normal(8), "weight": normal(8, 5)}
-    return write(path, nodes, [("x", FLOAT, [1, 6, 8])], [("y", FLOAT, [1, 6, 5])], weights)
+    return write_graph(path, nodes, [("x", FLOAT, [1, 6, 8])], [("y", FLOAT, [1, 6, 5])], weights)
 
 
 def write_reductions(path: Path) -> Path:
@@ -83,7 +69,7 @@ def write_reductions(path: Path) -> Path:
         node("MatMul", ["mean", "weight"], ["y"], name="head"),
     ]
     weights = {"last": np.array([-1]), "first": np.array([1]), "weight": normal(8, 5)}
-    return write(path, nodes, [("x", FLOAT, [1, 6, 8])], [("y", FLOAT, [1, 5])], weights)
+    return write_graph(path, nodes, [("x", FLOAT, [1, 6, 8])], [("y", FLOAT, [1, 5])], weights)
 
 
 def write_group_norm(path: Path) -> Path:
@@ -96,27 +82,27 @@ def write_group_norm(path: Path) -> Path:
     weights = {"ones": np.ones(2, np.float32), "zeros": np.zeros(2, np.float32)}
     weights |= {"groups": np.array([1, 2, -1]), "back": np.array([1, 6, 5, 4])}
     ends: Ends = [("x", FLOAT, [1, 6, 5, 4])]
-    return write(path, nodes, ends, [("y", FLOAT, [1, 6, 5, 4])], weights)
+    return write_graph(path, nodes, ends, [("y", FLOAT, [1, 6, 5, 4])], weights)
 
 
 def write_ids(path: Path) -> Path:
     """Token ids: pnnx makes an Embed of a Gather from a constant table."""
     gather = node("Gather", ["table", "ids"], ["y"], name="embed")
-    return write(
+    return write_graph(
         path, [gather], [("ids", INT64, [1, 6])], [("y", FLOAT, [1, 6, 8])], {"table": normal(11, 8)}
     )
 
 
 def write_unknown_operator(path: Path) -> Path:
     nodes = [node("IsNaN", ["x"], ["is_nan"], name="probe"), node("Where", ["is_nan", "x", "x"], ["y"])]
-    return write(path, nodes, [("x", FLOAT, [1, 6, 8])], [("y", FLOAT, [1, 6, 8])], {})
+    return write_graph(path, nodes, [("x", FLOAT, [1, 6, 8])], [("y", FLOAT, [1, 6, 8])], {})
 
 
 def write_batch(path: Path) -> Path:
     """A batch of two, which ncnn keeps apart from the axes of a tensor."""
     conv = node("Conv", ["x", "weight"], ["y"], name="conv", pads=[1, 1, 1, 1])
     ends: Ends = [("x", FLOAT, [2, 3, 7, 5])]
-    return write(path, [conv], ends, [("y", FLOAT, [2, 6, 7, 5])], {"weight": normal(6, 3, 3, 3)})
+    return write_graph(path, [conv], ends, [("y", FLOAT, [2, 6, 7, 5])], {"weight": normal(6, 3, 3, 3)})
 
 
 NETWORKS = {

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from adapters.openvino import OPENVINO, OpenvinoAdapter
 from adapters.ort import ORT_NOOPT
 from adapters.protocol import Prepared, Session, Setting, Unsupported
 from models.tiny import write_convolutions
+from models.tiny_graphs import Ends, normal, write_attention_block, write_five_axes, write_graph
 
 ROOT = Path(__file__).parents[2]
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 GENERATOR = np.random.default_rng(0)
-Ends = list[tuple[str, int, list[Any]]]
 Arrays = Mapping[str, np.ndarray]
 
 
@@ -36,45 +36,6 @@ def _installed() -> None:
         pytest.skip("pip install .[openvino]")
 
 
-def normal(*shape: int) -> np.ndarray:
-    return GENERATOR.standard_normal(shape).astype(np.float32)
-
-
-def write(
-    path: Path, nodes: list[Any], inputs: Ends, outputs: Ends, weights: Mapping[str, Any] | None = None
-) -> Path:
-    ends = [[helper.make_tensor_value_info(*one) for one in side] for side in (inputs, outputs)]
-    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in (weights or {}).items()]
-    graph = helper.make_graph(nodes, "test", *ends, tensors)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), str(path))
-    return path
-
-
-def write_block(path: Path) -> Path:
-    """Token ids and a sequence in, an attention-like block, outputs of rank 4 and of rank 3.
-
-    Large enough for each node to take more than 1 µs: OpenVINO says that shorter ones did not run.
-    """
-    node = helper.make_node
-    nodes = [
-        node("Gather", ["table", "ids"], ["tokens"], name="embed"),
-        node("Add", ["tokens", "context"], ["mixed"], name="mix"),
-        node("LayerNormalization", ["mixed", "scale", "bias"], ["normed"], name="norm"),
-        node("Reshape", ["normed", "heads_shape"], ["split"], name="heads"),
-        node("Transpose", ["split"], ["q"], name="turn", perm=[0, 2, 1, 3]),
-        node("Transpose", ["split"], ["k"], name="turn_k", perm=[0, 2, 3, 1]),
-        node("MatMul", ["q", "k"], ["scores"], name="scores_matmul"),
-        node("Softmax", ["scores"], ["attention"], name="softmax", axis=-1),
-        node("MatMul", ["normed", "weight"], ["projected"], name="project"),
-        node("Gelu", ["projected"], ["y"], name="gelu"),
-    ]
-    weights = {"table": normal(11, 256), "scale": normal(256), "bias": normal(256)}
-    weights |= {"weight": normal(256, 64) / 16, "heads_shape": np.array([1, 128, 2, 128])}
-    inputs: Ends = [("ids", INT64, [1, 128]), ("context", FLOAT, [1, 128, 256])]
-    outputs: Ends = [("attention", FLOAT, [1, 2, 128, 128]), ("y", FLOAT, [1, 128, 64])]
-    return write(path, nodes, inputs, outputs, weights)
-
-
 def write_image(path: Path) -> Path:
     """Two images in, NCHW with unequal sizes, and a feature map out."""
     nodes = [
@@ -83,19 +44,15 @@ def write_image(path: Path) -> Path:
         helper.make_node("Relu", ["features"], ["y"], name="relu"),
     ]
     inputs: Ends = [("a", FLOAT, [1, 16, 7, 5]), ("b", FLOAT, [1, 16, 7, 5])]
-    return write(path, nodes, inputs, [("y", FLOAT, [1, 16, 7, 5])], {"weight": normal(16, 16, 3, 3)})
+    return write_graph(path, nodes, inputs, [("y", FLOAT, [1, 16, 7, 5])], {"weight": normal(16, 16, 3, 3)})
 
 
-def write_five_axes(path: Path) -> Path:
-    nodes = [
-        helper.make_node("Reshape", ["x", "shape"], ["wide"], name="widen"),
-        helper.make_node("Transpose", ["wide"], ["y"], name="turn", perm=[0, 3, 1, 2, 4]),
-    ]
-    shape = {"shape": np.array([1, 3, 2, 2, 4])}
-    return write(path, nodes, [("x", FLOAT, [1, 6, 8])], [("y", FLOAT, [1, 2, 3, 2, 4])], shape)
+def write_large_block(path: Path) -> Path:
+    """Large enough for each node to take more than 1 µs: OpenVINO says that shorter ones did not run."""
+    return write_attention_block(path, width=256, length=128, features=64)
 
 
-NETWORKS = {"image": write_image, "block": write_block, "five-axes": write_five_axes}
+NETWORKS = {"image": write_image, "block": write_large_block, "five-axes": write_five_axes}
 
 
 def draw(source: Path) -> dict[str, np.ndarray]:
@@ -136,7 +93,7 @@ def test_it_computes_what_onnx_runtime_computes(name: str, threads: int, tmp_pat
 
 @pytest.mark.parametrize("variant", OPENVINO.variants)
 def test_every_variant_computes_the_same(variant: str, tmp_path: Path) -> None:
-    source = write_block(tmp_path / "net.onnx")
+    source = write_large_block(tmp_path / "net.onnx")
     assert_equals_onnx_runtime(source, load(source, adapter=OPENVINO.variant(variant)))
 
 
@@ -187,14 +144,14 @@ def test_other_classes_are_refused() -> None:
 
 def test_an_unsupported_operator_is_named(tmp_path: Path) -> None:
     nodes = [helper.make_node("Det", ["x"], ["y"], name="determinant")]
-    source = write(tmp_path / "net.onnx", nodes, [("x", FLOAT, [3, 3])], [("y", FLOAT, [])])
+    source = write_graph(tmp_path / "net.onnx", nodes, [("x", FLOAT, [3, 3])], [("y", FLOAT, [])])
     with pytest.raises(Unsupported, match=r"operator Det \(node 'determinant'\)"):
         load(source)
 
 
 def test_a_dynamic_shape_is_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("Relu", ["x"], ["y"], name="relu")]
-    source = write(tmp_path / "net.onnx", nodes, [("x", FLOAT, ["n", 3])], [("y", FLOAT, ["n", 3])])
+    source = write_graph(tmp_path / "net.onnx", nodes, [("x", FLOAT, ["n", 3])], [("y", FLOAT, ["n", 3])])
     with pytest.raises(Unsupported, match="input 'x' has the dynamic shape"):
         load(source)
 
@@ -206,7 +163,7 @@ def test_a_broken_file_is_an_error(tmp_path: Path) -> None:
 
 
 def test_the_profile_names_the_networks_nodes(tmp_path: Path) -> None:
-    source = write_block(tmp_path / "net.onnx")
+    source = write_large_block(tmp_path / "net.onnx")
     profile = load(source, Setting(1, "fp32", profile=True)).profile(draw(source), 5)
     operators = {node: entry.operator for entry in profile.entries for node in entry.nodes}
     assert operators["scores_matmul"] == "MatMul"
@@ -218,7 +175,7 @@ def test_the_profile_names_the_networks_nodes(tmp_path: Path) -> None:
 
 def test_nodes_that_write_the_networks_outputs_are_named_too(tmp_path: Path) -> None:
     """OpenVINO calls them after the output's tensor, not after the node."""
-    source = write_block(tmp_path / "net.onnx")
+    source = write_large_block(tmp_path / "net.onnx")
     profile = load(source, Setting(1, "fp32", profile=True)).profile(draw(source), 2)
     covered = {node: set(entry.nodes) for entry in profile.entries for node in entry.nodes}
     assert covered["softmax"] == {"softmax"}

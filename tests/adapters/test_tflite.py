@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from adapters.environments import environment, interpreter, is_made
 from adapters.interface import read_interface
@@ -25,53 +25,12 @@ from adapters.tflite_convert import feeds_convolution, name_nodes
 from adapters.tflite_library import Event
 from adapters.tflite_profile import KERNEL_EVENT, OPERATOR_EVENT, align, execution_order
 from models.tiny import write_convolutions
+from models.tiny_graphs import Ends, normal, write_attention_block, write_five_axes, write_graph
 
 pytest.importorskip("ai_edge_litert", reason="pip install .[tflite]")
 ROOT = Path(__file__).parents[2]
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 GENERATOR = np.random.default_rng(0)
-Ends = list[tuple[str, int, list[int]]]
-
-
-def normal(*shape: int) -> np.ndarray:
-    return GENERATOR.standard_normal(shape).astype(np.float32)
-
-
-def write(path: Path, nodes: list[Any], inputs: Ends, outputs: Ends, weights: Mapping[str, Any]) -> Path:
-    ends = [[helper.make_tensor_value_info(*one) for one in side] for side in (inputs, outputs)]
-    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
-    graph = helper.make_graph(nodes, "test", *ends, tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, str(path))
-    return path
-
-
-def write_block(path: Path) -> Path:
-    """Token ids and a sequence in, an attention-like block, two outputs: one of rank 4, one of rank 3."""
-    node = helper.make_node
-    nodes = [
-        node("Gather", ["table", "ids"], ["tokens"], name="embed"),
-        node("Add", ["tokens", "context"], ["mixed"], name="mix"),
-        node("LayerNormalization", ["mixed", "scale", "bias"], ["normed"], name="norm"),
-        node("Reshape", ["normed", "heads_shape"], ["split"], name="heads"),
-        node("Transpose", ["split"], ["q"], name="turn", perm=[0, 2, 1, 3]),
-        node("Transpose", ["split"], ["k"], name="turn_k", perm=[0, 2, 3, 1]),
-        node("MatMul", ["q", "k"], ["scores"], name="scores_matmul"),
-        node("Softmax", ["scores"], ["attention"], name="softmax", axis=-1),
-        node("MatMul", ["normed", "weight"], ["projected"], name="project"),
-        node("Gelu", ["projected"], ["y"], name="gelu"),
-    ]
-    weights = {
-        "table": normal(11, 8),
-        "scale": normal(8),
-        "bias": normal(8),
-        "heads_shape": np.array([1, 6, 2, 4]),
-        "weight": normal(8, 5),
-    }
-    inputs: Ends = [("ids", INT64, [1, 6]), ("context", FLOAT, [1, 6, 8])]
-    outputs: Ends = [("attention", FLOAT, [1, 2, 6, 6]), ("y", FLOAT, [1, 6, 5])]
-    return write(path, nodes, inputs, outputs, weights)
 
 
 def write_scaled_convolution(path: Path) -> Path:
@@ -81,22 +40,13 @@ def write_scaled_convolution(path: Path) -> Path:
         helper.make_node("Conv", ["sum", "weight"], ["y"], name="conv", pads=[1, 1, 1, 1]),
     ]
     inputs: Ends = [("a", FLOAT, [1, 4, 7, 5]), ("b", FLOAT, [1, 4, 7, 5])]
-    return write(path, nodes, inputs, [("y", FLOAT, [1, 6, 7, 5])], {"weight": normal(6, 4, 3, 3)})
+    return write_graph(path, nodes, inputs, [("y", FLOAT, [1, 6, 7, 5])], {"weight": normal(6, 4, 3, 3)})
 
 
 def write_square(path: Path) -> Path:
     """C = H = W: the shape does not tell the layout."""
     write_convolutions(path, channels=8, pixels=8, layers=2)
     return path
-
-
-def write_five_axes(path: Path) -> Path:
-    nodes = [
-        helper.make_node("Reshape", ["x", "shape"], ["wide"], name="widen"),
-        helper.make_node("Transpose", ["wide"], ["y"], name="turn", perm=[0, 3, 1, 2, 4]),
-    ]
-    ends: tuple[Ends, Ends] = ([("x", FLOAT, [1, 6, 8])], [("y", FLOAT, [1, 2, 3, 2, 4])])
-    return write(path, nodes, *ends, {"shape": np.array([1, 3, 2, 2, 4])})
 
 
 def write_gelus(path: Path) -> Path:
@@ -106,14 +56,14 @@ def write_gelus(path: Path) -> Path:
         helper.make_node("Gelu", ["x"], ["y"], approximate="tanh"),
     ]
     ends: tuple[Ends, Ends] = ([("x", FLOAT, [4, 50])], [("exact", FLOAT, [4, 50]), ("y", FLOAT, [4, 50])])
-    return write(path, nodes, *ends, {})
+    return write_graph(path, nodes, *ends, {})
 
 
 NETWORKS = {
     "gelus": write_gelus,
     "convolution": write_scaled_convolution,
     "square": write_square,
-    "block": write_block,
+    "block": write_attention_block,
     "five-axes": write_five_axes,
 }
 
@@ -287,7 +237,7 @@ def test_static_networks_have_no_dynamic_marks(converter: Converter, tmp_path: P
         helper.make_node("Mul", ["a", "b"], ["y"], name="product"),
     ]
     ends: tuple[Ends, Ends] = ([("x", FLOAT, [1, 6, 5, 4])], [("y", FLOAT, [1, 3, 5, 4])])
-    assert converter.convert(write(tmp_path / "net.onnx", nodes, *ends, {}), tmp_path / "made")["ok"]
+    assert converter.convert(write_graph(tmp_path / "net.onnx", nodes, *ends, {}), tmp_path / "made")["ok"]
     graph = schema.Model.GetRootAs((tmp_path / "made" / "model.tflite").read_bytes(), 0).Subgraphs(0)
     tensors = [graph.Tensors(index) for index in range(graph.TensorsLength())]
     marked = [one.Name() for one in tensors if np.any(np.asarray(one.ShapeSignatureAsNumpy()) < 0)]
@@ -303,7 +253,7 @@ def test_nothing_permits_less_than_fp32(converter: Converter, folder: Path) -> N
 def test_an_unsupported_operator_is_named(converter: Converter, tmp_path: Path) -> None:
     nodes = [helper.make_node("Mod", ["x", "z"], ["y"], name="remainder", fmod=1)]
     ends: tuple[Ends, Ends] = ([("x", FLOAT, [2, 3]), ("z", FLOAT, [2, 3])], [("y", FLOAT, [2, 3])])
-    reply = converter.convert(write(tmp_path / "net.onnx", nodes, *ends, {}), tmp_path / "made")
+    reply = converter.convert(write_graph(tmp_path / "net.onnx", nodes, *ends, {}), tmp_path / "made")
     assert (reply["ok"], reply["kind"]) == (False, "refused")
     assert "operator Mod (node 'remainder')" in reply["error"]
 
@@ -311,7 +261,7 @@ def test_an_unsupported_operator_is_named(converter: Converter, tmp_path: Path) 
 def test_a_dynamic_shape_is_refused(converter: Converter, tmp_path: Path) -> None:
     nodes = [helper.make_node("Relu", ["x"], ["y"], name="relu")]
     ends: Any = ([("x", FLOAT, ["n", 3])], [("y", FLOAT, ["n", 3])])
-    reply = converter.convert(write(tmp_path / "net.onnx", nodes, *ends, {}), tmp_path / "made")
+    reply = converter.convert(write_graph(tmp_path / "net.onnx", nodes, *ends, {}), tmp_path / "made")
     assert (reply["ok"], reply["kind"]) == (False, "refused")
     assert "shape" in reply["error"] or "without a size" in reply["error"]
 

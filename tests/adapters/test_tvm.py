@@ -11,34 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import onnx
 import pytest
-from onnx import TensorProto, helper, numpy_helper
+from onnx import TensorProto, helper
 
 from adapters.ort import ORT_NOOPT
 from adapters.protocol import Prepared, Session, Setting, Unsupported
 from adapters.tvm import TVM, TVM_DEFAULT, TvmAdapter
 from models.tiny import write_convolutions
+from models.tiny_graphs import Ends, normal, write_graph
 
 pytest.importorskip("tvm", reason="pip install .[tvm]")
 ROOT = Path(__file__).parents[2]
 FLOAT, INT64 = TensorProto.FLOAT, TensorProto.INT64
 GENERATOR = np.random.default_rng(0)
 ONE = Setting(1, "fp32")
-Ends = list[tuple[str, int, list[Any]]]
 Arrays = Mapping[str, np.ndarray]
-
-
-def normal(*shape: int) -> np.ndarray:
-    return GENERATOR.standard_normal(shape).astype(np.float32)
-
-
-def write(path: Path, nodes: list[Any], inputs: Ends, outputs: Ends, weights: Mapping[str, Any]) -> Path:
-    ends = [[helper.make_tensor_value_info(*one) for one in side] for side in (inputs, outputs)]
-    tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
-    graph = helper.make_graph(nodes, "test", *ends, tensors)
-    onnx.save(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10), str(path))
-    return path
 
 
 def write_block(path: Path) -> Path:
@@ -63,14 +50,14 @@ def write_block(path: Path) -> Path:
     shapes = {"heads_shape": np.array([1, 7, 2, 12]), "flat_shape": np.array([1, 7, 24])}
     inputs: Ends = [("ids", INT64, [1, 7]), ("context", FLOAT, [1, 7, 24])]
     outputs: Ends = [("attention", FLOAT, [1, 2, 7, 7]), ("y", FLOAT, [1, 7, 50])]
-    return write(path, nodes, inputs, outputs, {**weights, **shapes})
+    return write_graph(path, nodes, inputs, outputs, {**weights, **shapes})
 
 
 def write_one(path: Path, operator: str, shapes: list[list[int]], output: list[int], **more: Any) -> Path:
     """One node `it`; its first operand is the input `x`, the others are weights."""
     weights = {f"w{index}": normal(*shape) for index, shape in enumerate(shapes[1:])}
     node = helper.make_node(operator, ["x", *weights], ["y"], name="it", **more)
-    return write(path, [node], [("x", FLOAT, shapes[0])], [("y", FLOAT, output)], weights)
+    return write_graph(path, [node], [("x", FLOAT, shapes[0])], [("y", FLOAT, output)], weights)
 
 
 def converted(adapter: TvmAdapter, source: Path, folder: Path) -> Prepared:
@@ -230,7 +217,7 @@ def test_an_unknown_operator_is_refused_by_name(tmp_path: Path) -> None:
 def test_a_dynamic_shape_is_refused(tmp_path: Path) -> None:
     node = helper.make_node("Relu", ["x"], ["y"], name="it")
     ends: list[Ends] = [[(name, FLOAT, ["length", 4])] for name in ("x", "y")]
-    source = write(tmp_path / "net.onnx", [node], *ends, {})
+    source = write_graph(tmp_path / "net.onnx", [node], *ends, {})
     with pytest.raises(Unsupported, match=r"known only when|dynamic"):
         converted(TVM, source, tmp_path / "out")
 
