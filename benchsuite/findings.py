@@ -91,7 +91,8 @@ def _untuned(inspection: Inspection, look: Look, flags: str) -> Iterator[str]:
 
 def _better_setting(inspection: Inspection, look: Look, flags: str) -> Iterator[str]:
     for row in inspection.tried:
-        if row["threads"] == look.threads and row["high"] < NOTABLE_RATIO:
+        high = row["high"]  # None when no network had a number
+        if row["threads"] == look.threads and high is not None and high < NOTABLE_RATIO:
             yield f"its variant {row['variant']} was faster: {row['ratio']:.2f} of the default's time"
 
 

@@ -66,6 +66,11 @@ def test_a_fact_becomes_a_footnote(name: str) -> None:
     assert text in only
 
 
+def test_a_variant_without_a_number_is_no_finding() -> None:
+    """A sweep in which it failed on every network."""
+    assert found(BEST, tried=({**TRIED, "ratio": None, "low": None, "high": None},)) == ()
+
+
 def test_a_faster_variant_is_named() -> None:
     assert "variant no-arena was faster: 0.90" in found(BEST, tried=(TRIED,))[0]
     assert found(BEST, tried=({**TRIED, "high": 1.01},)) == ()
