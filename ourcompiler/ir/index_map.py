@@ -66,7 +66,8 @@ class IndexMap:
         text = f"({dims}) -> ({', '.join(map(str, self.results))})"
         if self.guards:
             tests = ", ".join(f"0 <= {one.index} < {one.size}" for one in self.guards)
-            text += f" where {tests} else {self.fill}"
+            fill = f"{self.fill!r}f" if isinstance(self.fill, float) else str(self.fill)
+            text += f" where {tests} else {fill}"
         return text
 
     def evaluate(self, index: Sequence[int]) -> tuple[int, ...] | None:

@@ -1,0 +1,127 @@
+"""For every operator: what it computes has the type that was inferred; what it shows is what its map says."""
+
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+
+from ourcompiler.ir.types import DType, TensorType, type_of
+from ourcompiler.ops.catalogue import FAMILIES, OPS
+from ourcompiler.ops.table import OpDef, Sample, View
+
+
+@dataclass(frozen=True)
+class Case:
+    row: OpDef
+    number: int
+
+    @property
+    def sample(self) -> Sample:
+        return self.row.samples[self.number]
+
+    def __str__(self) -> str:
+        return f"{self.row.name}-{self.number}"
+
+
+CASES = [Case(row, number) for row in OPS.values() for number in range(len(row.samples))]
+
+
+def drawn(case: Case) -> list[np.ndarray[Any, Any] | None]:
+    """Operands from the sample's domain, the same in every run."""
+    generator = np.random.default_rng(zlib.crc32(str(case).encode()))
+    return [_operand(case.sample, number, one, generator) for number, one in enumerate(case.sample.types)]
+
+
+def _operand(
+    sample: Sample, number: int, one: TensorType | None, generator: np.random.Generator
+) -> np.ndarray[Any, Any] | None:
+    if one is None:
+        return None
+    if number in sample.values:
+        return np.asarray(sample.values[number], one.dtype.numpy).reshape(one.shape)
+    low, high = sample.domain
+    if one.dtype is DType.BOOL:
+        return generator.random(one.shape) < 0.5
+    if not one.dtype.is_float:
+        return generator.integers(
+            max(int(low), 0) if not one.dtype.is_signed else int(low), int(high) + 1, one.shape
+        ).astype(one.dtype.numpy)
+    return generator.uniform(low, high, one.shape).astype(one.dtype.numpy)
+
+
+def names() -> Iterator[str]:
+    for family in FAMILIES:
+        for row in family.ROWS:
+            yield row.name
+
+
+def test_no_operator_has_two_rows() -> None:
+    assert sorted(names()) == sorted(OPS)
+
+
+@pytest.mark.parametrize("name", OPS)
+def test_a_row_is_whole(name: str) -> None:
+    row = OPS[name]
+    assert row.samples
+    for sample in row.samples:
+        assert set(sample.facts) == set(row.attributes)
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_the_reference_makes_what_was_inferred(case: Case) -> None:
+    inferred = case.row.infer(case.sample.types, case.sample.facts)
+    made = case.row.reference(drawn(case), case.sample.facts)
+    assert tuple(type_of(one) for one in made) == inferred
+
+
+@pytest.mark.parametrize("case", [one for one in CASES if isinstance(one.row.code, View)], ids=str)
+def test_a_view_shows_what_the_reference_computes(case: Case) -> None:
+    source = case.sample.types[0]
+    assert source is not None
+    assert isinstance(case.row.code, View)
+    (x,) = drawn(case)
+    assert x is not None
+    made = case.row.reference([x], case.sample.facts)
+    views = case.row.code.views(source, case.sample.facts)
+    assert len(made) == len(views)
+    for expected, view in zip(made, views, strict=True):
+        found = [view.evaluate(index) for index in view.indices()]
+        shown = np.array([view.fill if one is None else x[one] for one in found], x.dtype)
+        np.testing.assert_array_equal(shown.reshape(view.shape), expected)
+
+
+REFUSED = {
+    "types that differ": ("Add", (TensorType(DType.F32, (2,)), TensorType(DType.I64, (2,))), {}),
+    "shapes that do not broadcast": ("Add", (TensorType(DType.F32, (2,)), TensorType(DType.F32, (3,))), {}),
+    "a missing operand": ("Add", (TensorType(DType.F32, (2,)), None), {}),
+    "a square root of integers": ("Sqrt", (TensorType(DType.I32, (2,)),), {}),
+    "a reshape that loses elements": ("Reshape", (TensorType(DType.F32, (6,)),), {"shape": (5,)}),
+    "no order": ("Transpose", (TensorType(DType.F32, (2, 3)),), {"perm": (0, 0)}),
+    "an axis too far": ("Softmax", (TensorType(DType.F32, (2, 3)),), {"axis": 2}),
+    "an axis twice": ("ReduceSum", (TensorType(DType.F32, (2, 3)),), {"axes": (1, -1), "keepdims": True}),
+    "matrices that do not fit": (
+        "MatMul",
+        (TensorType(DType.F32, (2, 3)), TensorType(DType.F32, (2, 3))),
+        {},
+    ),
+    "more than there is": (
+        "TopK",
+        (TensorType(DType.F32, (3,)),),
+        {"axis": 0, "k": 4, "largest": True},
+    ),
+    "a slice that leaves": (
+        "Slice",
+        (TensorType(DType.F32, (4,)),),
+        {"starts": (2,), "steps": (1,), "shape": (3,)},
+    ),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_operands_that_do_not_fit_are_refused(name: str) -> None:
+    operator, types, facts = REFUSED[name]
+    with pytest.raises(ValueError, match=r"\w"):
+        OPS[operator].infer(types, facts)
