@@ -12,6 +12,8 @@ from pathlib import Path
 
 TASKS = Path("/proc/self/task")
 WORKING_SHARE = 0.1
+CALLER_SHARE = 0.5
+"""A calling thread that used less than this part of an equal share waited for the others."""
 
 
 def threads_now() -> frozenset[int]:
@@ -25,21 +27,23 @@ def confine(cores: Sequence[int]) -> None:
         os.sched_setaffinity(0, cores)
 
 
-def spread(cores: Sequence[int], before: frozenset[int]) -> str:
+def spread(cores: Sequence[int], before: frozenset[int], *, caller_works: bool) -> str:
     """Give the calling thread and the framework's working threads one core each; returns what was done, in
     words.
 
     `before` are the threads that existed before the framework was loaded. A framework computes with the
-    calling thread and one fewer of its own, or with as many of its own as there are cores. Where it made more
-    threads than that, those count that have worked; if even these are too many or too few, all is left to the
-    scheduler, inside the cores.
+    calling thread and one fewer of its own (`caller_works`), or with as many of its own as there are cores
+    while the caller waits. Where it made more threads than that, those count that have worked; if even these
+    are too many or too few, all is left to the scheduler, inside the cores: a thread that spins on the
+    caller's core, waiting for it, was seen to take 24 times as long (tflite-runtime, which has two pools).
     """
     own = sorted(threads_now() - before)
     if not cores:
         return f"scheduler's choice; {len(own)} threads of the framework"
-    working = own if len(own) in (len(cores) - 1, len(cores)) else _working(own)
+    wanted = len(cores) - 1 if caller_works else len(cores)
+    working = own if len(own) == wanted else _working(own)
     threads = f"{len(own)} threads of the framework"
-    if len(working) not in (len(cores) - 1, len(cores)):
+    if len(working) != wanted:
         return f"within cores {_listed(cores)}; {threads}"
     os.sched_setaffinity(0, cores[:1])
     for thread, core in zip(working, cores[len(cores) - len(working) :], strict=True):

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from adapters.catalogue import adapter
-from adapters.placement import confine, spread, threads_now
+from adapters.placement import CALLER_SHARE, confine, spread, threads_now
 from adapters.protocol import Prepared, Session, Setting, Unsupported
 
 PLACE_UNTIL_NS = 300_000_000
@@ -84,13 +84,15 @@ class Worker:
     def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Run `rewarm` untimed and `iterations` timed inferences; raw nanoseconds of each are the reply."""
         session = self._loaded()
-        cpu_start = time.process_time_ns()
+        cpu_start, caller_start = time.process_time_ns(), time.thread_time_ns()
         with _no_garbage_collection():
             rewarm_ns = rewarm(session, self._inputs, int(request.get("rewarm", 0)))
             run_ns, input_ns = time_iterations(session, self._inputs, int(request["iterations"]))
         cpu_ns = time.process_time_ns() - cpu_start
+        equal_share = cpu_ns / max(len(self._cores), 1)
+        caller_works = time.thread_time_ns() - caller_start >= CALLER_SHARE * equal_share
         if self._cpu_ns < PLACE_UNTIL_NS:  # only now: some frameworks start their threads with the first runs
-            self._placement = spread(self._cores, self._threads_before)
+            self._placement = spread(self._cores, self._threads_before, caller_works=caller_works)
         self._cpu_ns += cpu_ns
         times = {"run_ns": run_ns, "input_ns": input_ns, "cpu_ns": cpu_ns, "rewarm_ns": rewarm_ns}
         return {**times, "placement": self._placement}

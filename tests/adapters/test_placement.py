@@ -25,7 +25,7 @@ for thread in threads:
     thread.start()
 if working:
     time.sleep(0.2)
-print(spread(cores, before))
+print(spread(cores, before, caller_works=sys.argv[4] == "True"))
 print([sorted(os.sched_getaffinity(task)) for task in (0, *sorted(thread.native_id for thread in threads))])
 done.set()
 """
@@ -34,9 +34,12 @@ CORES = sorted(os.sched_getaffinity(0), reverse=True)[:2]
 needs_two_cores = pytest.mark.skipif(len(CORES) < 2, reason="two cores are needed to tell placements apart")
 
 
-def placed(cores: Sequence[int], threads: int, working: int = 0) -> tuple[str, list[list[int]]]:
+def placed(
+    cores: Sequence[int], threads: int, working: int = 0, *, caller_works: bool = False
+) -> tuple[str, list[list[int]]]:
     """What `spread` says, and the cores of the main thread and of each other one, in a process of its own."""
     command = [sys.executable, "-c", SCRIPT, repr(list(cores)), str(threads), str(working)]
+    command.append(str(caller_works))
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     words, masks = done.stdout.splitlines()
     return words, eval(masks)
@@ -44,7 +47,7 @@ def placed(cores: Sequence[int], threads: int, working: int = 0) -> tuple[str, l
 
 @needs_two_cores
 def test_the_caller_and_one_fewer_threads_get_a_core_each() -> None:
-    words, masks = placed(CORES, 1)
+    words, masks = placed(CORES, 1, caller_works=True)
     assert masks == [[CORES[0]], [CORES[1]]]
     assert words == f"one thread a core: {CORES[0]}, {CORES[1]}; 1 threads of the framework"
 
@@ -52,6 +55,14 @@ def test_the_caller_and_one_fewer_threads_get_a_core_each() -> None:
 @needs_two_cores
 def test_as_many_threads_as_cores_get_one_each() -> None:
     assert placed(CORES, 2)[1] == [[CORES[0]], [CORES[0]], [CORES[1]]]
+
+
+@needs_two_cores
+def test_two_pools_beside_a_working_caller_are_left_to_the_scheduler() -> None:
+    """One thread of either pool would spin on the caller's core."""
+    words, masks = placed(CORES, 2, working=2, caller_works=True)
+    assert words == f"within cores {CORES[0]}, {CORES[1]}; 2 threads of the framework"
+    assert masks == [sorted(CORES)] * 3
 
 
 @needs_two_cores
