@@ -1,0 +1,1 @@
+"""From ONNX to our graph. The only folder of the compiler that imports onnx."""

@@ -1,0 +1,137 @@
+"""Reading an ONNX file: every node becomes rows of ours, shapes known, in an order that can run."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import onnx
+from google.protobuf.message import DecodeError
+from onnx import numpy_helper
+
+from ourcompiler.build import LARGEST_BYTES, Builder
+from ourcompiler.errors import CompileError
+from ourcompiler.ir.graph import ABSENT, Array, Graph
+from ourcompiler.ir.types import TensorType
+from ourcompiler.onnx_in.catalogue import CONVERTERS, REFUSED
+from ourcompiler.onnx_in.site import Site, element_type
+
+STANDARD_DOMAINS = ("", "ai.onnx")
+
+
+def load(path: Path, dimensions: Mapping[str, int] | None = None) -> Graph:
+    """The network of an ONNX file, with symbolic dimensions bound by name.
+
+    Raises `CompileError` with the node's name for what cannot be compiled, is damaged, or does not fit.
+    """
+    try:
+        model = onnx.load(str(path), load_external_data=False)
+    except (OSError, DecodeError, ValueError) as error:
+        raise CompileError(f"not an ONNX file: {error}", where=str(path)) from error
+    if not model.graph.node and not model.graph.output:
+        raise CompileError("not an ONNX file: it holds no network", where=str(path))
+    return import_model(model, path.parent, dimensions or {}, path.stem)
+
+
+def import_model(
+    model: onnx.ModelProto, folder: Path, dimensions: Mapping[str, int], name: str = "network"
+) -> Graph:
+    """The network of a loaded model; tensors outside of it lie in `folder`. Raises like `load`."""
+    builder, names = Builder(name), {"": ABSENT}
+    for tensor in model.graph.initializer:
+        array = _tensor(tensor, folder)
+        names[tensor.name] = builder.constant(array, tensor.name)
+    for value in model.graph.input:
+        if value.name not in names:
+            names[value.name] = builder.input(value.name, _type(value, dimensions))
+    opsets = {one.domain: one.version for one in model.opset_import}
+    opset = next((opsets[domain] for domain in STANDARD_DOMAINS if domain in opsets), 1)
+    for node in _in_order(model.graph.node, names):
+        _convert(node, builder, names, opset)
+    outputs = []
+    for value in model.graph.output:
+        if value.name not in names:
+            raise CompileError(f"nothing makes the output {value.name!r}", where=name)
+        outputs.append((value.name, names[value.name]))
+    return builder.graph(outputs)
+
+
+def _convert(node: onnx.NodeProto, builder: Builder, names: dict[str, str], opset: int) -> None:
+    label = node.name or (node.output[0] if node.output else "")
+    where = f"node {label!r} ({node.op_type})"
+    convert = CONVERTERS.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
+    if convert is None:
+        domain = "" if node.domain in STANDARD_DOMAINS else f" of domain {node.domain!r}"
+        hint = REFUSED.get(node.op_type, "see `ourcompiler/onnx_in/catalogue.py` for what there is")
+        raise CompileError(f"the compiler has no operator {node.op_type}{domain}", where=where, hint=hint)
+    inputs = tuple(names[one] for one in node.input)
+    site = Site(node, builder, inputs, opset, where)
+    try:
+        made = convert(site)
+    except (ValueError, TypeError, IndexError, KeyError) as error:
+        raise CompileError(f"its operands or attributes do not fit: {error}", where=where) from error
+    for output, value in zip(node.output, made, strict=False):
+        if output:
+            names[output] = value
+
+
+def _in_order(nodes: Sequence[onnx.NodeProto], known: Mapping[str, str]) -> list[onnx.NodeProto]:
+    """The nodes as they stand, which must be an order; raises `CompileError` for a cycle or a gap."""
+    made = set(known)
+    for node in nodes:
+        for one in node.input:
+            if one not in made:
+                label = node.name or (node.output[0] if node.output else node.op_type)
+                later = any(one in other.output for other in nodes)
+                why = "is made only after it, or by a cycle" if later else "is made by nothing"
+                raise CompileError(f"its operand {one!r} {why}", where=f"node {label!r} ({node.op_type})")
+        repeated = [one for one in node.output if one and one in made]
+        if repeated:
+            raise CompileError(f"{repeated[0]!r} is made twice", where=f"node {node.name!r} ({node.op_type})")
+        made.update(one for one in node.output if one)
+    return list(nodes)
+
+
+def _type(value: onnx.ValueInfoProto, dimensions: Mapping[str, int]) -> TensorType:
+    where = f"input {value.name!r}"
+    tensor = value.type.tensor_type
+    if not value.type.HasField("tensor_type") or not tensor.HasField("shape"):
+        raise CompileError("it is no tensor of a known rank", where=where)
+    shape = []
+    for one in tensor.shape.dim:
+        size = one.dim_value if one.HasField("dim_value") else dimensions.get(one.dim_param)
+        if size is None:
+            free = one.dim_param or "?"
+            raise CompileError(f"its dimension {free!r} is not bound", where=where, hint=f"--dim {free}=SIZE")
+        if size < 0:
+            raise CompileError(f"a dimension of {size}", where=where)
+        shape.append(int(size))
+    found = TensorType(element_type(tensor.elem_type, where), tuple(shape))
+    if found.byte_count > LARGEST_BYTES:
+        raise CompileError(f"a value of {found.byte_count / 1e12:.1f} TB ({found})", where=where)
+    return found
+
+
+def _tensor(tensor: onnx.TensorProto, folder: Path) -> Array:
+    """A constant; those in files of their own are mapped, not read."""
+    where = f"constant {tensor.name!r}"
+    dtype = element_type(tensor.data_type, where).numpy
+    one = TensorType(element_type(tensor.data_type, where), tuple(tensor.dims))
+    if any(size < 0 for size in tensor.dims) or one.byte_count > LARGEST_BYTES:
+        raise CompileError(f"a constant of shape {list(tensor.dims)}", where=where)
+    if tensor.data_location != onnx.TensorProto.EXTERNAL:
+        try:
+            return numpy_helper.to_array(tensor)
+        except (ValueError, TypeError) as error:
+            raise CompileError(f"its data does not fit its shape: {error}", where=where) from error
+    facts = {entry.key: entry.value for entry in tensor.external_data}
+    file = (folder / facts.get("location", "")).resolve()
+    if not file.is_relative_to(folder.resolve()):
+        raise CompileError(f"its data lies outside of the network's folder: {file}", where=where)
+    offset = int(facts.get("offset", 0))
+    if not file.is_file() or file.stat().st_size < offset + one.byte_count:
+        raise CompileError(
+            f"its data is missing: {file.name} has no {one.byte_count} bytes at {offset}", where=where
+        )
+    if not one.element_count:
+        return np.zeros(one.shape, dtype)
+    return np.memmap(file, dtype, mode="r", offset=offset, shape=one.shape)
