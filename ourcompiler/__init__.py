@@ -1,1 +1,1 @@
-"""The in-house compiler: ONNX in, generated C out. It arrives with its first pass; nothing here yet."""
+"""The in-house compiler: ONNX in, generated C out. So far: graphs, operators, their reference, and the way in."""

@@ -246,12 +246,16 @@ class Space:
                 head = {atom: factor // unit for atom, factor in terms[:count]}
                 yield _affine(of.constant // unit, head), tail, unit
 
-    def entry(self, table: Sequence[int], at: Affine) -> Affine:
-        """An entry of a table; a table of even steps is arithmetic. `at` must be inside the table."""
+    def entry(self, table: Sequence[int], at: Affine, *, guarded: bool = False) -> Affine:
+        """An entry of a table; a table of even steps is arithmetic.
+
+        Raises ValueError when `at` leaves the table, unless a guard keeps such points from being asked for
+        (`guarded`): there the nearest entry stands.
+        """
         low, high = self.bounds(at)
-        part = tuple(table[low : high + 1])
-        if len(part) != high + 1 - low:
+        if not guarded and not 0 <= low <= high < len(table):
             raise ValueError(f"index from {low} to {high} in a table of {len(table)}")
+        part = tuple(table[min(max(place, 0), len(table) - 1)] for place in range(low, high + 1))
         step = part[1] - part[0] if len(part) > 1 else 0
         if all(after - before == step for before, after in pairwise(part)):
             return self.add(times(at, step), constant(part[0] - step * low))
@@ -287,7 +291,7 @@ class Space:
             case Remainder(of, by):
                 return self.remainder(self.substitute(of, dims), by)
             case Entry(table, at):
-                return self.entry(table, self.substitute(at, dims))
+                return self.entry(table, self.substitute(at, dims), guarded=True)
 
 
 def _grouped(of: Affine) -> str:

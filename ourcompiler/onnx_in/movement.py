@@ -147,8 +147,8 @@ def _pad(site: Site) -> Sequence[str]:
     if site.has(2):
         value = site.known(2, "its fill").reshape(-1)
         fill = value[0].item() if value.size else 0.0
-    facts = {"before": tuple(before), "after": tuple(after), "fill": float(fill)}
-    return (site.emit("Pad", (site.operand(0),), **facts),)
+    borders = {"before": tuple(before), "after": tuple(after)}
+    return (site.emit("Pad", (site.operand(0),), **borders, fill=float(fill)),)
 
 
 NUMPY_MODES = {"reflect": "reflect", "edge": "edge", "wrap": "wrap"}
@@ -210,7 +210,8 @@ def _depth_to_space(site: Site) -> Sequence[str]:
 
 
 def _space_to_depth(site: Site) -> Sequence[str]:
-    return (site.emit("SpaceToDepth", site.inputs, block=site.attribute("blocksize")),)
+    facts = {"block": site.attribute("blocksize"), "mode": site.attribute("mode", "DCR")}
+    return (site.emit("SpaceToDepth", site.inputs, **facts),)
 
 
 def _shape(site: Site) -> Sequence[str]:
@@ -256,7 +257,8 @@ def _eye_like(site: Site) -> Sequence[str]:
     one = site.type(0)
     code = site.attribute("dtype")
     dtype = element_type(code, site.where) if code is not None else one.dtype
-    return (site.builder.constant(np.eye(*one.shape, k=site.attribute("k", 0), dtype=dtype.numpy)),)
+    rows, columns = one.shape
+    return (site.builder.constant(np.eye(rows, columns, site.attribute("k", 0), dtype.numpy)),)
 
 
 ROWS: dict[str, Convert] = {

@@ -161,6 +161,7 @@ def _conv_transpose(site: Site) -> Sequence[str]:
     rank = len(sizes)
     facts = _window(site, rank)
     extra = tuple(site.attribute("output_padding", (0,) * rank))
+    widened = list(extra)
     strides, dilations = _integers(facts, "strides"), _integers(facts, "dilations")
     reach = [dilations[axis] * (kernel[axis] - 1) + 1 for axis in range(rank)]
     wanted = site.attribute("output_shape")
@@ -174,11 +175,14 @@ def _conv_transpose(site: Site) -> Sequence[str]:
         before, after = [], []
         for axis in range(rank):
             total = strides[axis] * (sizes[axis] - 1) + extra[axis] + reach[axis] - wanted[axis]
+            if total < 0:  # the output is wider than what the windows reach
+                widened[axis] -= total
+                total = 0
             small = total // 2
             before.append(small if mode == "SAME_UPPER" else total - small)
             after.append(total - small if mode == "SAME_UPPER" else small)
         pads = (*before, *after)
-    facts |= {"pads": pads, "group": site.attribute("group", 1), "output_padding": extra}
+    facts |= {"pads": pads, "group": site.attribute("group", 1), "output_padding": tuple(widened)}
     operands = (site.operand(0), site.operand(1), site.operand_or_absent(2))
     return (site.emit("ConvTranspose", operands, **facts),)
 

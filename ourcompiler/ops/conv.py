@@ -103,7 +103,11 @@ def _convolve_transposed(arrays: Arrays, facts: Facts) -> tuple[Array, ...]:
     split: Any = weight.astype(np.float64).reshape(groups, -1, *weight.shape[1:])
     out = transposed_sizes(sizes, kernel, facts)
     pads = facts["pads"]
-    whole = tuple(size + pads[axis] + pads[axis + rank] for axis, size in enumerate(out))
+    reach = [
+        facts["strides"][axis] * (sizes[axis] - 1) + span(kernel[axis], facts["dilations"][axis])
+        for axis in range(rank)
+    ]
+    whole = tuple(max(size + pads[axis] + pads[axis + rank], reach[axis]) for axis, size in enumerate(out))
     total = np.zeros((batch, groups, weight.shape[1], *whole))
     for tap in taps(kernel):
         spread = np.einsum("gco,ngc...->ngo...", split[(..., *tap)], wide, optimize=True)

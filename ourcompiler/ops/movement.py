@@ -176,7 +176,8 @@ def _space_to_depth(source: tuple[int, ...], facts: Facts) -> IndexMap:
     if h % block or w % block:
         raise ValueError(f"an image of {h} × {w} in blocks of {block} × {block}")
     first = (n, c, h // block, block, w // block, block)
-    return _rearranged(source, first, (0, 3, 5, 1, 2, 4), (n, c * block * block, h // block, w // block))
+    order = (0, 3, 5, 1, 2, 4) if facts["mode"] == "DCR" else (0, 1, 3, 5, 2, 4)
+    return _rearranged(source, first, order, (n, c * block * block, h // block, w // block))
 
 
 def _image(source: tuple[int, ...]) -> tuple[int, ...]:
@@ -215,7 +216,9 @@ def _depth_to_space_reference(x: Array, facts: Facts) -> tuple[Array, ...]:
 def _space_to_depth_reference(x: Array, facts: Facts) -> tuple[Array, ...]:
     block = facts["block"]
     parts = [x[:, :, row::block, column::block] for row in range(block) for column in range(block)]
-    return (np.concatenate(parts, axis=1),)
+    if facts["mode"] == "DCR":
+        return (np.concatenate(parts, axis=1),)
+    return (np.stack(parts, axis=2).reshape(x.shape[0], -1, *parts[0].shape[2:]),)
 
 
 def _view(source: TensorType, facts: Facts) -> tuple[IndexMap, ...]:
@@ -329,7 +332,7 @@ ROWS = (
         DEPENDENT,
         _one(_space_to_depth),
         _space_to_depth_reference,
-        [((1, 2, 4, 6), {"block": 2})],
+        [((1, 2, 4, 6), {"block": 2, "mode": mode}) for mode in ("DCR", "CRD")],
     ),
     _row(
         "View",

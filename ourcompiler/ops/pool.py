@@ -38,11 +38,18 @@ def _infer_max(types: Types, facts: Facts) -> tuple[TensorType, ...]:
 
 def _windows(x: Array, facts: Facts, fill: float) -> list[Array]:
     """What each place of the window sees, from the first to the last."""
-    kernel = facts["kernel"]
-    out = output_sizes(x.shape[2:], kernel, facts)
-    reach = max((span(size, step) for size, step in zip(kernel, facts["dilations"], strict=True)), default=0)
-    image = bordered(x, facts, fill, extra=reach + max(facts["strides"]))
-    return [shifted(image, tap, out, facts) for tap in taps(kernel)]
+    out = output_sizes(x.shape[2:], facts["kernel"], facts)
+    return _seen(bordered(x, facts, fill, extra=_extra(facts)), out, facts)
+
+
+def _extra(facts: Facts) -> int:
+    """How far a last window may reach beyond the border."""
+    reach = [span(size, step) for size, step in zip(facts["kernel"], facts["dilations"], strict=True)]
+    return max(reach) + max(int(stride) for stride in facts["strides"])
+
+
+def _seen(image: Array, out: tuple[int, ...], facts: Facts) -> list[Array]:
+    return [shifted(image, tap, out, facts) for tap in taps(facts["kernel"])]
 
 
 def _max(arrays: Arrays, facts: Facts) -> tuple[Array, ...]:
@@ -72,13 +79,10 @@ def _mean(arrays: Arrays, facts: Facts) -> tuple[Array, ...]:
     x = operand(arrays)
     wide = x.astype(np.float64)
     total = np.sum(_windows(wide, facts, 0.0), axis=0)
-    ones = np.ones_like(wide)
-    if facts["count_border"]:
-        inside = bordered(ones, facts, 1.0)
-        none = {**facts, "pads": (0,) * len(facts["pads"])}
-        count = np.sum(_windows(inside, none, 0.0), axis=0)
-    else:
-        count = np.sum(_windows(ones, facts, 0.0), axis=0)
+    out = output_sizes(x.shape[2:], facts["kernel"], facts)
+    counted = bordered(np.ones_like(wide), facts, 1.0 if facts["count_border"] else 0.0)
+    beyond = [(0, 0), (0, 0), *[(0, _extra(facts))] * (x.ndim - 2)]
+    count = np.sum(_seen(np.pad(counted, beyond), out, facts), axis=0)
     with np.errstate(all="ignore"):
         return ((total / count).astype(x.dtype),)
 

@@ -1,4 +1,4 @@
-"""What ONNX says becomes what we say: the standard's own cases, the zoo, and files that lie."""
+"""What ONNX says becomes what we say, and files that lie are refused. The standard's cases: `test_node_cases`."""
 
 from pathlib import Path
 
