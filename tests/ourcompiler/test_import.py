@@ -1,4 +1,4 @@
-"""What ONNX says becomes what we say, and files that lie are refused. The standard's cases: `test_node_cases`."""
+"""What ONNX says becomes what we say, and files that lie are refused. The standard's cases are elsewhere."""
 
 from pathlib import Path
 
