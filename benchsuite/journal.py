@@ -2,6 +2,7 @@
 
 import json
 import sqlite3
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -41,6 +42,7 @@ from benchsuite.record import (
 from models.errors import BenchError
 
 SCHEMA_VERSION = 1
+LOCK_TIMEOUT_S = 30.0
 APPLICATION_ID = 0x62656E63  # "benc": tells our journal from any other SQLite file
 
 Arguments = ParamSpec("Arguments")
@@ -105,7 +107,7 @@ class Journal:
                 where=str(self.path.parent),
                 hint="choose another place with --journal FILE",
             ) from error
-        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=30.0)
+        self._db = sqlite3.connect(self.path, isolation_level=None, timeout=LOCK_TIMEOUT_S)
         self._db.execute("PRAGMA foreign_keys = ON")
         self._check_version()
 
@@ -130,10 +132,24 @@ class Journal:
             )
 
     def _create(self) -> None:
-        self._db.execute("PRAGMA journal_mode = WAL")
+        self._write_ahead()
         schema = files("benchsuite").joinpath("schema.sql").read_text(encoding="utf-8")
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
         self._db.executescript(f"BEGIN IMMEDIATE; {schema} {marks} COMMIT;")
+
+    def _write_ahead(self) -> None:
+        # SQLite does not wait for its timeout when two connections change the mode at once: it says "locked"
+        # to one of them immediately, because waiting could be for ever. The other one soon ends: ask again.
+        deadline = time.monotonic() + LOCK_TIMEOUT_S
+        while True:
+            try:
+                self._db.execute("PRAGMA journal_mode = WAL")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+            else:
+                return
 
     def close(self) -> None:
         """Close the file."""

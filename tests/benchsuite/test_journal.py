@@ -278,6 +278,18 @@ def test_a_new_journal_may_be_opened_by_many_at_once(tmp_path: Path) -> None:
             assert [run.number for run in journal.runs()] == list(range(1, 9))
 
 
+def test_a_new_journal_waits_for_another_that_is_creating_it(tmp_path: Path) -> None:
+    """SQLite's own timeout does not cover the change to write-ahead mode."""
+    other = sqlite3.connect(tmp_path / "1.db", isolation_level=None, check_same_thread=False)
+    other.execute("BEGIN IMMEDIATE")
+    leaving = threading.Timer(0.3, other.execute, ["COMMIT"])
+    leaving.start()
+    with Journal(tmp_path / "1.db") as journal:
+        assert journal.start_run(OPTIONS, (), {}, (cell(),)) == 1
+    leaving.join()
+    other.close()
+
+
 def test_a_writer_waits_for_another_and_then_says_so(
     journal: Journal, run: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
