@@ -14,6 +14,7 @@ from models.errors import BenchError
 from models.suggest import nearest
 
 ADAPTERS = {
+    "ours": "adapters.ours:OURS",
     "ort": "adapters.ort:ORT",
     "ort-noopt": "adapters.ort:ORT_NOOPT",
     "tflite": "adapters.tflite:TFLITE",

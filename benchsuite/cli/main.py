@@ -17,6 +17,7 @@ COMMANDS = {
     "report": "Draw the tables of a run from the journal.",
     "runs": "List the runs in the journal.",
     "models": "List, show, check and export the networks.",
+    "compile": "Compile a network with ourcompiler; show every step, kernel and layout.",
     "profile": "Print where a framework spends its time on a network.",
     "frameworks": "List the frameworks, what is installed, their variants; install one.",
     "devices": "List the devices that can be measured on.",

@@ -1,55 +1,14 @@
 """For every operator: what it computes has the type that was inferred; what it shows is what its map says."""
 
-import zlib
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pytest
 
 from ourcompiler.ir.types import DType, TensorType, type_of
 from ourcompiler.ops.catalogue import FAMILIES, OPS
-from ourcompiler.ops.table import OpDef, Sample, View
-
-
-@dataclass(frozen=True)
-class Case:
-    row: OpDef
-    number: int
-
-    @property
-    def sample(self) -> Sample:
-        return self.row.samples[self.number]
-
-    def __str__(self) -> str:
-        return f"{self.row.name}-{self.number}"
-
-
-CASES = [Case(row, number) for row in OPS.values() for number in range(len(row.samples))]
-
-
-def drawn(case: Case) -> list[np.ndarray[Any, Any] | None]:
-    """Operands from the sample's domain, the same in every run."""
-    generator = np.random.default_rng(zlib.crc32(str(case).encode()))
-    return [_operand(case.sample, number, one, generator) for number, one in enumerate(case.sample.types)]
-
-
-def _operand(
-    sample: Sample, number: int, one: TensorType | None, generator: np.random.Generator
-) -> np.ndarray[Any, Any] | None:
-    if one is None:
-        return None
-    if number in sample.values:
-        return np.asarray(sample.values[number], one.dtype.numpy).reshape(one.shape)
-    low, high = sample.domain
-    if one.dtype is DType.BOOL:
-        return generator.random(one.shape) < 0.5
-    if not one.dtype.is_float:
-        return generator.integers(
-            max(int(low), 0) if not one.dtype.is_signed else int(low), int(high) + 1, one.shape
-        ).astype(one.dtype.numpy)
-    return generator.uniform(low, high, one.shape).astype(one.dtype.numpy)
+from ourcompiler.ops.table import View
+from ourcompiler.selftest.samples import CASES, Case, drawn
 
 
 def names() -> Iterator[str]:

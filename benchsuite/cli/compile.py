@@ -1,0 +1,186 @@
+"""`bench compile`: one network through our compiler, with everything that can be seen on the way."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from benchsuite.cli.options import cache_option, dimensions, format_option, print_json
+from models.catalogue import resolve
+from models.errors import BenchError
+
+if TYPE_CHECKING:
+    from ourcompiler.explain import Explanation
+    from ourcompiler.ir.graph import Graph
+    from ourcompiler.pipeline import State
+    from ourcompiler.program import Program
+
+GRAPH_SUFFIX, KERNEL_SUFFIX = ".graph", ".kernel"
+
+
+@click.command()
+@click.argument("network", required=False)
+@click.option("--target", "target_name", default="host", show_default=True, help="What the code is for.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for the package.")
+@click.option(
+    "--dump-ir", type=click.Path(path_type=Path), help="Folder for the graph after each step, kernels, C."
+)
+@click.option("--stop-after", default="", metavar="STEP", help="Print the graph after this step and end.")
+@click.option("--from", "source", type=click.Path(path_type=Path), help="Go on from a dumped NN-STEP.graph.")
+@click.option(
+    "--without", default="", metavar="STEPS", help="Optimisations to leave out, such as sink,layout."
+)
+@click.option("--explain", is_flag=True, help="Operators after each step, kernels, layouts, bytes.")
+@click.option("--trace-rules", is_flag=True, help="Every rewriting, as it happens.")
+@click.option("--time-passes", is_flag=True, help="How long each step took.")
+@click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Bind a symbolic dimension of a FILE.onnx.")
+@format_option("rich", "json")
+@cache_option
+def command(
+    network: str | None,
+    target_name: str,
+    out: Path | None,
+    dump_ir: Path | None,
+    stop_after: str,
+    source: Path | None,
+    without: str,
+    explain: bool,
+    trace_rules: bool,
+    time_passes: bool,
+    dim: tuple[str, ...],
+    form: str,
+    cache: Path,
+) -> None:
+    """Compile NETWORK (a name of the zoo, or FILE.onnx) to a package: a library and its weights."""
+    from ourcompiler.ir.text import show, write_graph
+    from ourcompiler.pipeline import states
+    from ourcompiler.targets import target
+
+    wanted = target(target_name)
+    switched_off = tuple(filter(None, without.split(",")))
+    graph, name, after = _start(network, source, dim, cache)
+    done = []
+    say = (lambda text: click.echo(text, err=True)) if trace_rules else None
+    for number, state in enumerate(
+        states(graph, without=switched_off, after=after, stop_after=stop_after, trace=say)
+    ):
+        done.append(state)
+        if dump_ir:
+            dump_ir.mkdir(parents=True, exist_ok=True)
+            write_graph(state.graph, dump_ir / f"{number:02}-{state.step}{GRAPH_SUFFIX}")
+    if stop_after:
+        click.echo(show(done[-1].graph), nl=False)
+        return
+    from ourcompiler.explain import explain as explained
+    from ourcompiler.passes.layout import choose, storages
+    from ourcompiler.pipeline import LAYOUT
+    from ourcompiler.program import make_program
+
+    choices = () if LAYOUT in switched_off else choose(done[-1].graph)
+    program = make_program(done[-1].graph, wanted, storages(choices))
+    if dump_ir:
+        _dump_kernels(program, dump_ir)
+    if out or not explain:
+        _write(program, out or cache / "packages" / f"{name}-{wanted.name}")
+    found = explained(name, done, program, choices)
+    if form == "json":
+        print_json("bench.compile/1", **found.document())
+        return
+    if explain:
+        _draw(found, Console())
+    if time_passes:
+        _draw_times(done, Console())
+
+
+def _start(
+    network: str | None, source: Path | None, dim: tuple[str, ...], cache: Path
+) -> "tuple[Graph, str, str]":
+    """The graph to begin with, the network's name, and after which step it stands."""
+    from models.materialize import materialize
+    from ourcompiler.ir.parse import parse
+    from ourcompiler.onnx_in.load import load
+    from ourcompiler.pipeline import IMPORTED
+
+    if source is not None:
+        graph = parse(_text(source), source.parent)
+        _, _, step = source.stem.partition("-")
+        return graph, network or graph.name, step or IMPORTED
+    if network is None:
+        raise BenchError(
+            "which network?", where="bench compile", hint="give a name or FILE.onnx, or --from FILE"
+        )
+    found = resolve(network, dimensions(dim))
+    if len(found) != 1:
+        raise BenchError(
+            f"{network!r} is {len(found)} networks", where="NETWORK", hint="compile one at a time"
+        )
+    (model,) = found
+    return load(materialize(model, cache)), model.name, IMPORTED
+
+
+def _text(source: Path) -> str:
+    try:
+        return source.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise BenchError(
+            f"the graph cannot be read: {error}", where=str(source), hint="a file of --dump-ir"
+        ) from error
+
+
+def _write(program: "Program", folder: Path) -> None:
+    from ourcompiler import package
+
+    built = package.write(program, folder)
+    size = sum(one.stat().st_size for one in folder.iterdir())
+    click.echo(
+        f"{built.name}: {len(built.steps)} kernels for {built.target}, {size / 1e6:.1f} MB in {folder}",
+        err=True,
+    )
+
+
+def _dump_kernels(program: "Program", folder: Path) -> None:
+    """Every distinct kernel, as a loop nest and as C."""
+    from ourcompiler.codegen.c import print_kernel
+    from ourcompiler.kernel.text import show
+
+    place = folder / "kernels"
+    place.mkdir(parents=True, exist_ok=True)
+    for name, kernel in program.kernels.items():
+        (place / f"{name}{KERNEL_SUFFIX}").write_text(show(kernel), encoding="utf-8")
+        (place / f"{name}.c").write_text(print_kernel(kernel), encoding="utf-8")
+
+
+def _draw(found: "Explanation", console: Console) -> None:
+    table = Table(
+        "step", "operators", "of them moving", "intermediate MB", title=f"{found.network} for {found.target}"
+    )
+    for step in found.steps:
+        table.add_row(
+            step.step, str(step.operators), str(step.moving), f"{step.intermediate_bytes / 1e6:.1f}"
+        )
+    console.print(table)
+    paper = "" if found.kernels_in_paper is None else f" (SmartMem: {found.kernels_in_paper})"
+    console.print(
+        f"{found.kernels_left} kernels{paper}, {found.distinct_kernels} distinct, {found.copies} copies"
+    )
+    console.print(", ".join(f"{count} {kind}" for kind, count in found.kernels.items()), markup=False)
+    console.print(
+        f"{found.views} maps on edges; arena {found.arena_bytes / 1e6:.1f} MB, "
+        f"weights {found.weights_bytes / 1e6:.1f} MB"
+    )
+    layouts = Table("value", "place of an element", "why", title="layouts that are not row-major")
+    for value, place, why in found.layouts:
+        if why != "row-major":
+            layouts.add_row(value, place, why)
+    if layouts.row_count:
+        console.print(layouts)
+
+
+def _draw_times(done: "Sequence[State]", console: Console) -> None:
+    table = Table("step", "seconds", title="time of the passes")
+    for state in done:
+        table.add_row(state.step, f"{state.seconds:.2f}")
+    console.print(table)

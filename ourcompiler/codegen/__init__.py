@@ -1,0 +1,1 @@
+"""From fused nodes to kernels, and from kernels to C."""

@@ -1,0 +1,233 @@
+"""Attention as one kernel: a block of rows of the scores stays in the thread's cache from product to product.
+
+For a block of query rows: scores = left × right of the first product, through whatever follows element by
+element (scale, bias, mask); powers relative to the row's greatest; their sum; then powers × values, divided
+by the sum at the very end. The scores of the whole are never in memory (as FlashAttention has it; a whole
+row is kept here, so nothing has to be corrected).
+"""
+
+from dataclasses import dataclass
+from math import inf
+
+from ourcompiler.codegen.contraction import Contraction, Tile, choose_tile, contraction
+from ourcompiler.codegen.element import Index
+from ourcompiler.codegen.gemm import (
+    Cut,
+    Gemm,
+    lower_panels,
+    pack_right_phase,
+)
+from ourcompiler.codegen.gemm import plan as plan_product
+from ourcompiler.codegen.group import Group
+from ourcompiler.codegen.scope import Scope, delinear_names
+from ourcompiler.ir.graph import Graph, Node
+from ourcompiler.ir.index import Affine, constant
+from ourcompiler.ir.types import DType
+from ourcompiler.kernel.ir import (
+    TASK,
+    Apply,
+    Assign,
+    Expr,
+    Kernel,
+    Kind,
+    Load,
+    Name,
+    Number,
+    Phase,
+    Store,
+    apply,
+    index,
+    plus,
+    splat,
+    times,
+)
+
+F32 = DType.F32
+LEAST_TASKS = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The three anchors of an attention group."""
+
+    scores: Node
+    softmax: Node
+    mixed: Node
+
+
+def parts(body: Graph) -> Parts | None:
+    """The anchors, if the body is product → … → softmax along the last axis → product."""
+    products = [node for node in body.nodes if node.op == "MatMul"]
+    softmaxes = [node for node in body.nodes if node.op == "Softmax"]
+    if len(products) != 2 or len(softmaxes) != 1:
+        return None
+    first, second = products
+    (middle,) = softmaxes
+    rank = body.types[middle.output].rank
+    if second.inputs[0] != middle.output or middle["axis"] % rank != rank - 1:
+        return None
+    return Parts(first, middle, second)
+
+
+def fits(body: Graph, found: Parts) -> bool:
+    """Whether one block of rows serves both products, and scores are found at their own index."""
+    types = [body.types[name] for node in (found.scores, found.mixed) for name in (*node.inputs, node.output)]
+    if any(one.dtype is not F32 for one in types):
+        return False
+    first, second = contraction(body, found.scores), contraction(body, found.mixed)
+    if first.batch != second.batch or first.rows != second.rows:
+        return False
+    return _same_index(body, found)
+
+
+def _same_index(body: Graph, found: Parts) -> bool:
+    """Whether what the softmax reads at an index comes from the scores at that index."""
+    from ourcompiler.codegen.element import Elements, Stored
+    from ourcompiler.codegen.fold import FOLDS
+    from ourcompiler.storage import dense
+
+    scope = Scope()
+    shape = body.types[found.softmax.output].shape
+    place = tuple(scope.dim(extent, Name(f"d{axis}", index(0).kind)) for axis, extent in enumerate(shape))
+    seen: list[Index] = []
+
+    def ready(at: Index) -> Expr:
+        seen.append(at)
+        return Number(0.0, Kind(F32))
+
+    stored = {name: Stored("b", dense(body.types[name].shape)) for name in body.inputs}
+    Elements(scope, body, stored, {found.scores.output: ready}, FOLDS).at(found.softmax.inputs[0], place)
+    return bool(seen) and all(one == place for one in seen)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Both products and their tiles, and how many rows a task takes."""
+
+    first: Contraction
+    second: Contraction
+    first_tile: Tile
+    second_tile: Tile
+    rows: int
+    width: int  # of a row of scores in the thread's memory, whole vectors
+
+
+def plan(group: Group, found: Parts) -> Plan:
+    """Blocks of rows whose scores fit into half of the second cache."""
+    first, second = contraction(group.body, found.scores), contraction(group.body, found.mixed)
+    target = group.target
+    second_tile = choose_tile(second.row_count, second.columns, target.lanes, target.registers)
+    height = second_tile.rows  # of both, so that a block of rows is whole tiles of both
+    first_tile = choose_tile(first.row_count, first.columns, target.lanes, target.registers, height=height)
+    width = -(-first.columns // target.lanes) * target.lanes
+    tiles = -(-first.row_count // height)
+    in_block = max(1, min(tiles, target.l2_bytes // 2 // (4 * width * height)))
+    while in_block > 1 and first.batch_count * -(-tiles // in_block) < LEAST_TASKS:
+        in_block = -(-in_block // 2)
+    return Plan(first, second, first_tile, second_tile, in_block * height, width)
+
+
+def lower(group: Group, found: Parts, name: str, right: tuple[str, str]) -> Kernel:
+    """The kernel; `right` are its names for the packed right sides of both products."""
+    what, scope = plan(group, found), Scope()
+    phases = [
+        pack_right_phase(group, scope, what.first, what.first_tile, right[0]),
+        pack_right_phase(group, scope, what.second, what.second_tile, right[1]),
+    ]
+    blocks = -(-what.first.row_count // what.rows)
+    scores = scope.local(F32, what.rows * what.width)
+    inverse = scope.local(F32, what.rows)
+    with scope.block() as body:
+        *batch, block = delinear_names(scope, TASK, (*what.first.batch, blocks))
+        first = scope.let(times(scope.place(block), what.rows), "p")
+        last = scope.let(apply("min", plus(first, index(what.rows)), index(what.first.row_count)), "p")
+        start = scope.dim(what.first.row_count, first) if blocks > 1 else constant(0)
+        _scores(group, found, scope, what, right[0], scores, tuple(batch), start, (first, last))
+        _powers(scope, what, scores, inverse, apply("sub", last, first))
+        _mixed(group, found, scope, what, right[1], scores, inverse, tuple(batch), start, (first, last))
+    phases.append(Phase(what.first.batch_count * blocks, tuple(body)))
+    return group.kernel(name, [scope], phases)
+
+
+def _scores(
+    group: Group,
+    found: Parts,
+    scope: Scope,
+    what: Plan,
+    right: str,
+    scores: str,
+    batch: tuple[Affine, ...],
+    start: Affine,
+    span: tuple[Expr, Expr],
+) -> None:
+    """The first product, and what follows it, to the thread's memory."""
+    packed_left = plan_product(group, found.scores)[2]
+    gemm = Gemm(group, found.scores, scope, what.first, what.first_tile, _whole(what), packed_left, right)
+    gemm.result = scope.local(F32, what.first_tile.rows * what.first_tile.columns)
+    gemm.left_stride = what.first.depth_count
+    if packed_left:
+        gemm.left = scope.local(F32, what.rows * what.first.depth_count)
+    rank = len(batch)
+
+    def to(place: Index) -> Affine:
+        row = scope.space.linear(place[rank:-1], what.first.rows)
+        relative = scope.space.add(row, scope.space.multiply(start, -1))
+        return scope.space.add(scope.space.multiply(relative, what.width), place[-1])
+
+    gemm.sinks = {found.softmax.inputs[0]: (scores, to)}
+    lower_panels(gemm, batch, span)
+
+
+def _whole(what: Plan) -> Cut:
+    """No cut by panels: a task has whole rows."""
+    return Cut(what.rows, 1 << 30, 1, 1)
+
+
+def _powers(scope: Scope, what: Plan, scores: str, inverse: str, count: Expr) -> None:
+    """Each row of scores becomes powers of e; the inverse of their sum is kept."""
+    lanes = what.first_tile.lanes
+    kind = Kind(F32, lanes)
+    least = Number(-inf, Kind(F32))
+    with scope.loop(index(0), scope.let(count, "n"), 1, "r") as row:
+        base = scope.let(times(row, what.width), "s")
+        for column in range(what.first.columns, what.width):
+            scope.emit(Store(scores, plus(base, index(column)), least))
+        peak = scope.variable(splat(least, lanes))
+        with scope.loop(index(0), index(what.width), lanes, "j") as place:
+            value = Load(scores, plus(base, place), kind)
+            scope.emit(Assign(peak.name, Apply("max", (peak, value), kind)))
+        top = scope.let(splat(scope.let(Apply("lanes_max", (peak,), Kind(F32))), lanes), "t")
+        total = scope.variable(splat(Number(0.0, Kind(F32)), lanes))
+        with scope.loop(index(0), index(what.width), lanes, "j") as place:
+            at = plus(base, place)
+            power = scope.let(apply("exp", apply("sub", Load(scores, at, kind), top)))
+            scope.emit(Store(scores, at, power))
+            scope.emit(Assign(total.name, Apply("add", (total, power), kind)))
+        found = Apply("lanes_add", (total,), Kind(F32))
+        scope.emit(Store(inverse, row, apply("div", Number(1.0, Kind(F32)), found)))
+
+
+def _mixed(
+    group: Group,
+    found: Parts,
+    scope: Scope,
+    what: Plan,
+    right: str,
+    scores: str,
+    inverse: str,
+    batch: tuple[Affine, ...],
+    start: Affine,
+    span: tuple[Expr, Expr],
+) -> None:
+    """The second product: its left side are the powers."""
+    gemm = Gemm(group, found.mixed, scope, what.second, what.second_tile, _whole(what), True, right)
+    gemm.result = scope.local(F32, what.second_tile.rows * what.second_tile.columns)
+    gemm.left, gemm.left_stride = scores, what.width
+    gemm.left_is_ready = True
+
+    def factor(row: Affine) -> Expr:
+        relative = scope.space.add(row, scope.space.multiply(start, -1))
+        return Load(inverse, scope.place(relative), Kind(F32))
+
+    gemm.factor = factor
+    lower_panels(gemm, batch, span)

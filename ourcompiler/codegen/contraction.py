@@ -1,0 +1,182 @@
+"""Products of matrices and convolutions as one thing: sums over `depth` of left × right for rows and columns.
+
+A convolution's rows are the positions of its window, its columns the output channels of a group, its depth
+the taps and the input channels of a group (implicit im2col).
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod
+
+from ourcompiler.codegen.element import Elements, Index
+from ourcompiler.codegen.fold import windowed
+from ourcompiler.ir.graph import ABSENT, Graph, Node
+from ourcompiler.ir.index import Affine, Space, constant
+from ourcompiler.kernel.ir import Expr
+
+Place = tuple[Affine, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Contraction:
+    """`left(elements, batch, row, depth)` and `right(elements, batch, depth, column)` give the factors;
+    `out(space, batch, row, column)` the index of the result. Batches, rows and depths are indices along
+    `batch`, `rows` and `depth`.
+    """
+
+    batch: tuple[int, ...]
+    rows: tuple[int, ...]
+    columns: int
+    depth: tuple[int, ...]
+    left: Callable[[Elements, Place, Place, Place], Expr]
+    right: Callable[[Elements, Place, Place, Affine], Expr]
+    out: Callable[[Space, Place, Place, Affine], Index]
+
+    @property
+    def row_count(self) -> int:
+        """All rows of one batch."""
+        return prod(self.rows)
+
+    @property
+    def depth_count(self) -> int:
+        """How many products are added up."""
+        return prod(self.depth)
+
+    @property
+    def batch_count(self) -> int:
+        """How many products of matrices there are."""
+        return prod(self.batch)
+
+
+def contraction(body: Graph, node: Node) -> Contraction:
+    """The operator in this form."""
+    return _matmul(body, node) if node.op == "MatMul" else _convolution(body, node)
+
+
+def _matmul(body: Graph, node: Node) -> Contraction:
+    """Axes that the right side does not have are rows too: a batch of images times one weight is one product."""
+    left, right = (body.types[name].shape for name in node.inputs)
+    out = body.types[node.output].shape
+    rank = len(out) - 2
+    padded = (1,) * (rank + 2 - len(right)) + right
+    last = max((axis + 1 for axis in range(rank) if padded[axis] != 1), default=0)
+    batch, rows = out[:last], (*out[last:rank], out[rank])
+
+    def aligned(shape: tuple[int, ...], place: Place) -> Place:
+        own = place[rank - (len(shape) - 2) :]
+        return tuple(one if size > 1 else constant(0) for one, size in zip(own, shape[:-2], strict=True))
+
+    def from_left(elements: Elements, b: Place, row: Place, depth: Place) -> Expr:
+        return elements.at(node.inputs[0], (*aligned(left, (*b, *row[:-1])), row[-1], *depth))
+
+    def from_right(elements: Elements, b: Place, depth: Place, column: Affine) -> Expr:
+        place = (*b, *[constant(0)] * (rank - last))
+        return elements.at(node.inputs[1], (*aligned(right, place), *depth, column))
+
+    return Contraction(
+        batch,
+        rows,
+        out[-1],
+        (left[-1],),
+        from_left,
+        from_right,
+        lambda space, b, row, column: (*b, *row, column),
+    )
+
+
+def _convolution(body: Graph, node: Node) -> Contraction:
+    weight, out = body.types[node.inputs[1]].shape, body.types[node.output].shape
+    facts, groups = dict(node.attributes), node["group"]
+    per_group, inputs = weight[0] // groups, weight[1]
+
+    def from_left(elements: Elements, b: Place, row: Place, depth: Place) -> Expr:
+        space = elements.scope.space
+        *tap, channel = depth
+        at, guards = windowed(elements, node.inputs[0], row[1:], tuple(tap), facts, 0.0)
+        where = space.add(space.multiply(b[0], inputs), channel) if groups > 1 else channel
+        return elements.within(node.inputs[0], (row[0], where, *at), guards, 0.0)
+
+    def from_right(elements: Elements, b: Place, depth: Place, column: Affine) -> Expr:
+        space = elements.scope.space
+        *tap, channel = depth
+        where = space.add(space.multiply(b[0], per_group), column) if groups > 1 else column
+        return elements.at(node.inputs[1], (where, channel, *tap))
+
+    def to(space: Space, b: Place, row: Place, column: Affine) -> Index:
+        where = space.add(space.multiply(b[0], per_group), column) if groups > 1 else column
+        return (row[0], where, *row[1:])
+
+    batch = (groups,) if groups > 1 else ()
+    rows = (out[0], *out[2:])
+    return Contraction(batch, rows, per_group, (*weight[2:], inputs), from_left, from_right, to)
+
+
+def bias_of(node: Node) -> str:
+    """The name of a convolution's bias, or `ABSENT`."""
+    return node.inputs[2] if node.op == "Conv" and len(node.inputs) > 2 else ABSENT
+
+
+@dataclass(frozen=True, slots=True)
+class Tile:
+    """A block of results in registers: `rows` times `vectors` vectors of `lanes`."""
+
+    rows: int
+    vectors: int
+    lanes: int
+
+    @property
+    def columns(self) -> int:
+        """Columns of a tile, which is the width of a panel."""
+        return self.vectors * self.lanes
+
+
+MULTIPLIES_IN_FLIGHT = 8
+"""Two multiply-add units, four cycles each: a smaller tile waits for its own results."""
+
+
+def choose_tile(rows: int, columns: int, lanes: int, registers: int, *, height: int = 0) -> Tile:
+    """The tile of the fewest cycles for one step of the depth, over all tiles of the matrix; with a given
+    number of rows if that is not 0.
+    """
+    best: tuple[float, Tile] | None = None
+    for vectors in range(1, 9):
+        for count in [height] if height else range(1, 17):
+            if count * vectors + vectors + 1 > registers:
+                continue
+            tile = Tile(count, vectors, lanes)
+            if best is None or _cycles(tile, rows, columns) < best[0]:
+                best = (_cycles(tile, rows, columns), tile)
+    assert best is not None
+    return best[1]
+
+
+def _cycles(tile: Tile, rows: int, columns: int) -> float:
+    panels = -(-columns // tile.columns)
+    whole, rest = divmod(rows, tile.rows)
+    return panels * (
+        whole * _tile_cycles(tile.rows, tile.vectors) + (_tile_cycles(rest, tile.vectors) if rest else 0)
+    )
+
+
+def _tile_cycles(rows: int, vectors: int) -> float:
+    """One step of the depth: multiplies and loads at two a cycle, and a little for every tile."""
+    return max(rows * vectors, rows + vectors, MULTIPLIES_IN_FLIGHT) / 2 + 0.5
+
+
+def panel_count(columns: int, tile: Tile) -> int:
+    """How many panels the right side is packed into."""
+    return -(-columns // tile.columns)
+
+
+def separable(place: Affine, depth: frozenset[int]) -> tuple[Affine, Affine] | None:
+    """The place as one part without and one with nothing but dimensions of the depth; None if they mix."""
+    outer, inner = [], []
+    for atom, factor in place.terms:
+        dims = Affine(0, ((atom, 1),)).dims
+        if not dims & depth:
+            outer.append((atom, factor))
+        elif dims <= depth:
+            inner.append((atom, factor))
+        else:
+            return None
+    return Affine(place.constant, tuple(outer)), Affine(0, tuple(inner))

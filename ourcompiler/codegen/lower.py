@@ -1,0 +1,180 @@
+"""From a fused node to its kernel, and what the kernel is called with."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from ourcompiler.codegen import attention, gemm, nest, rows, sequential
+from ourcompiler.codegen.contraction import Contraction, Tile
+from ourcompiler.codegen.group import Group
+from ourcompiler.codegen.role import Role, role
+from ourcompiler.ir.graph import Array, Node
+from ourcompiler.ir.types import DType
+from ourcompiler.kernel import text
+from ourcompiler.kernel.ir import Buffer, Kernel, Load, Store, children, values, walk
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A kernel works on a value of the graph, where the plan of memory puts it."""
+
+    name: str
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """A kernel works on a constant in a form of its own; `make` computes it from the constant."""
+
+    name: str
+    form: str
+    byte_count: int
+    make: Callable[[Array], Array]
+
+
+@dataclass(frozen=True, slots=True)
+class Workspace:
+    """A kernel works on memory that means nothing before and after it."""
+
+    dtype: DType
+    count: int
+
+
+Argument = Value | Packed | Workspace
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """A kernel, and what each of its buffers is."""
+
+    kernel: Kernel
+    arguments: tuple[Argument, ...]
+    node: Node
+
+
+def lower(group: Group, node: Node) -> Lowered:
+    """The kernel of a fused node; kernels that are the same text have the same name."""
+    anchor, kind = anchor_of(group)
+    extra: list[Argument] = []
+    whole = attention.parts(group.body)
+    if whole is not None:
+        kernel, extra = _attention(group, whole)
+        anchor = whole.softmax
+    else:
+        kernel, extra = _around(group, anchor, kind)
+    arguments: list[Argument] = [Value(name) for name in group.stored]
+    kernel, kept = _without_unused(kernel, [*arguments, *extra])
+    named = replace(kernel, name=_name(kind, anchor, group, kernel, "attention" if whole else ""))
+    return Lowered(named, tuple(kept), node)
+
+
+def _around(group: Group, anchor: Node | None, kind: Role) -> tuple[Kernel, list[Argument]]:
+    """The kernel around one anchor, or none."""
+    match kind:
+        case Role.PRODUCT:
+            assert anchor is not None
+            return _product(group, anchor)
+        case Role.ROWS:
+            assert anchor is not None
+            return rows.lower(group, anchor, "kernel"), []
+        case Role.SEQUENTIAL:
+            assert anchor is not None
+            return sequential.lower(group, anchor, "kernel"), []
+    return nest.lower(group, "kernel"), []
+
+
+def _attention(group: Group, found: attention.Parts) -> tuple[Kernel, list[Argument]]:
+    """Both right sides are packed into memory of the kernel's own."""
+    what = attention.plan(group, found)
+    number = len(group.stored)
+    right = (f"b{number}", f"b{number + 1}")
+    kernel = attention.lower(group, found, "kernel", right)
+    extra: list[Argument] = [
+        Workspace(DType.F32, int(np.prod(gemm.right_array_shape(one, tile))))
+        for one, tile in ((what.first, what.first_tile), (what.second, what.second_tile))
+    ]
+    buffers = (*kernel.buffers, *(Buffer(name, DType.F32, True) for name in right))
+    return replace(kernel, buffers=buffers), extra
+
+
+def anchor_of(group: Group) -> tuple[Node | None, Role]:
+    """The node around which the group was formed, and what it is."""
+    for node in group.body.nodes:
+        kind = role(group.body, node)
+        if kind not in (Role.VIEW, Role.POINTWISE):
+            return node, kind
+    return None, Role.POINTWISE
+
+
+def _product(group: Group, anchor: Node) -> tuple[Kernel, list[Argument]]:
+    what, tile, _ = gemm.plan(group, anchor)
+    number = len(group.stored)
+    right = f"b{number}"
+    shape = gemm.right_array_shape(what, tile)
+    if gemm.is_packed(group, anchor):
+        extra: Argument = Packed(
+            anchor.inputs[1],
+            f"panels {'x'.join(map(str, shape))}",
+            4 * int(np.prod(shape)),
+            _packer(anchor, what, tile),
+        )
+        is_written = False
+    else:
+        extra = Workspace(DType.F32, int(np.prod(shape)))
+        is_written = True
+    kernel = gemm.lower(group, anchor, "kernel", right)
+    return replace(kernel, buffers=(*kernel.buffers, Buffer(right, DType.F32, is_written))), [extra]
+
+
+def _packer(anchor: Node, what: Contraction, tile: Tile) -> Callable[[Array], Array]:
+    """Panels of the right side: batches, panels, depth, columns; beyond the last column are zeros."""
+    groups = anchor.get("group", 1)
+
+    def make(array: Array) -> Array:
+        if anchor.op == "Conv":
+            split = array.reshape(groups, array.shape[0] // groups, array.shape[1], -1)
+            matrix = split.transpose(0, 3, 2, 1).reshape(groups, what.depth_count, what.columns)
+        else:
+            matrix = array.reshape(what.batch_count, what.depth_count, what.columns)
+        panels = gemm.panel_count(what.columns, tile)
+        found = np.zeros(gemm.right_array_shape(what, tile), np.float32)
+        for panel in range(panels):
+            part = matrix[:, :, panel * tile.columns : (panel + 1) * tile.columns]
+            found[:, panel, :, : part.shape[2]] = part
+        return found
+
+    return make
+
+
+def _without_unused(kernel: Kernel, arguments: list[Argument]) -> tuple[Kernel, list[Argument]]:
+    """Without buffers that nothing loads from or stores to; the rest is numbered anew in order."""
+    used = buffers_used(kernel)
+    kept = [
+        (one, argument) for one, argument in zip(kernel.buffers, arguments, strict=True) if one.name in used
+    ]
+    return replace(kernel, buffers=tuple(one for one, _ in kept)), [argument for _, argument in kept]
+
+
+def buffers_used(kernel: Kernel) -> set[str]:
+    """Every array that the kernel touches."""
+    found: set[str] = set()
+    for phase in kernel.phases:
+        for statement in walk(phase.body):
+            if isinstance(statement, Store):
+                found.add(statement.buffer)
+            waiting = list(values(statement))
+            while waiting:
+                expr = waiting.pop()
+                if isinstance(expr, Load):
+                    found.add(expr.buffer)
+                waiting.extend(children(expr))
+    return found
+
+
+def _name(kind: Role, anchor: Node | None, group: Group, kernel: Kernel, otherwise: str) -> str:
+    """`<anchor>_<shape of the result>_<digest>`: see docs/kernels.md for the grammar."""
+    what = otherwise or (anchor.op if anchor else kind.value)
+    shape = "x".join(map(str, group.body.types[group.written[0]].shape)) or "1"
+    digest = hashlib.sha256(text.show(replace(kernel, name="kernel")).encode()).hexdigest()[:10]
+    return f"{what.lower()}_{shape}_{digest}"

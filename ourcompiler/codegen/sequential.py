@@ -1,0 +1,167 @@
+"""Operators whose elements depend on one another: running sums, the first k, scatters. One element at a time."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from math import prod
+
+from ourcompiler.codegen.element import Elements, Index
+from ourcompiler.codegen.fold import converted, wide
+from ourcompiler.codegen.group import Group
+from ourcompiler.codegen.nest import TASK_WORK, Loops, task_rows
+from ourcompiler.codegen.scope import Scope
+from ourcompiler.ir.graph import Node
+from ourcompiler.ir.index import Affine, constant
+from ourcompiler.kernel.ir import (
+    FLAG,
+    Apply,
+    Assign,
+    Expr,
+    Kernel,
+    Kind,
+    Load,
+    Number,
+    Phase,
+    Store,
+    apply,
+    index,
+)
+
+
+def lower(group: Group, node: Node, name: str) -> Kernel:
+    """The kernel of such an operator; it stands alone in its group but for what it reads."""
+    scope = Scope()
+    return group.kernel(name, [scope], LOWERINGS[node.op](group, scope, node))
+
+
+@contextmanager
+def _rows(scope: Scope, shape: tuple[int, ...], axis: int, tasks: list[int]) -> Iterator[list[Affine]]:
+    """Tasks over every axis but one; appends their number to `tasks`."""
+    outer = (*shape[:axis], *shape[axis + 1 :])
+    in_task = max(1, TASK_WORK // (4 * max(shape[axis], 1)))
+    loops = Loops(outer, 1, in_task, 1)
+    tasks.append(loops.tasks)
+    with task_rows(scope, loops) as (dims, _):
+        yield dims
+
+
+def _put(group: Group, scope: Scope, name: str, place: Index, value: Expr) -> None:
+    where = group.storages[name].at(scope.space, place)
+    scope.emit(Store(group.stored[name].buffer, scope.place(where), converted(value, group.dtype(name))))
+
+
+def _running(group: Group, scope: Scope, node: Node) -> list[Phase]:
+    one = group.body.types[node.inputs[0]]
+    axis, size = node["axis"] % one.rank, one.shape[node["axis"] % one.rank]
+    function, start = ("add", 0) if node.op == "CumSum" else ("mul", 1)
+    tasks: list[int] = []
+    with scope.block() as body, _rows(scope, one.shape, axis, tasks) as outer:
+        kind = Kind(wide(one.dtype))
+        total = scope.variable(Number(start, kind))
+        with scope.axis(size, "r") as step:
+            back = scope.space.add(constant(size - 1), scope.space.multiply(step, -1))
+            place = (*outer[:axis], back if node["reverse"] else step, *outer[axis:])
+            value = converted(group.elements(scope).at(node.inputs[0], place), kind.dtype)
+            if node["exclusive"]:
+                _put(group, scope, node.output, place, total)
+            scope.emit(Assign(total.name, Apply(function, (total, value), kind)))
+            if not node["exclusive"]:
+                _put(group, scope, node.output, place, total)
+    return [Phase(tasks[0], tuple(body))]
+
+
+def _top(group: Group, scope: Scope, node: Node) -> list[Phase]:
+    """Rank after rank: the best of those that come after the one before."""
+    one = group.body.types[node.inputs[0]]
+    axis, size, kind = node["axis"] % one.rank, one.shape[node["axis"] % one.rank], Kind(one.dtype)
+    tasks: list[int] = []
+    values, places = node.outputs
+    with scope.block() as body, _rows(scope, one.shape, axis, tasks) as outer:
+        last, last_at = scope.variable(Number(0, kind)), scope.variable(index(-1))
+        with scope.axis(node["k"], "rank") as rank:
+            best, best_at = scope.variable(Number(0, kind)), scope.variable(index(-1))
+            with scope.axis(size, "r") as along:
+                at = scope.place(along)
+                place = (*outer[:axis], along, *outer[axis:])
+                value = scope.let(group.elements(scope).at(node.inputs[0], place))
+                is_first = apply("equal", last_at, index(-1), kind=FLAG)
+                follows = _follows(node, last, last_at, value, at)
+                none_yet = apply("equal", best_at, index(-1), kind=FLAG)
+                is_better = Apply("less", (best, value) if node["largest"] else (value, best), FLAG)
+                better = apply("and", apply("or", is_first, follows), apply("or", none_yet, is_better))
+                with scope.when(better):
+                    scope.emit(Assign(best.name, value))
+                    scope.emit(Assign(best_at.name, at))
+            place = (*outer[:axis], rank, *outer[axis:])
+            for name, found in ((values, best), (places, best_at)):
+                if name in group.written:
+                    _put(group, scope, name, place, found)
+            scope.emit(Assign(last.name, best))
+            scope.emit(Assign(last_at.name, best_at))
+    return [Phase(tasks[0], tuple(body))]
+
+
+def _follows(node: Node, last: Expr, last_at: Expr, value: Expr, at: Expr) -> Expr:
+    """Worse than the last one, or as good and further behind."""
+    worse = Apply("less", (value, last) if node["largest"] else (last, value), FLAG)
+    equal = Apply("equal", (value, last), FLAG)
+    return apply("or", worse, apply("and", equal, Apply("less", (last_at, at), FLAG)))
+
+
+def _copied(group: Group, scope: Scope, node: Node) -> Phase:
+    """What is scattered into, as it was."""
+    shape = group.body.types[node.output].shape
+    rows, width = prod(shape[:-1]), shape[-1] if shape else 1
+    loops = Loops(shape[:-1], width, max(1, TASK_WORK // max(width, 1)), max(width, 1))
+    with scope.block() as body, task_rows(scope, loops) as (outer, (start, stop)):
+        with scope.loop(start, stop) as name:
+            place = (*outer, scope.dim(width, name)) if shape else ()
+            _put(group, scope, node.output, place, group.elements(scope).at(node.inputs[0], place))
+    return Phase(loops.tasks if rows else 0, tuple(body))
+
+
+def _folded(group: Group, scope: Scope, node: Node, place: Index, update: Expr) -> None:
+    buffer = group.stored[node.output].buffer
+    where = scope.place(group.storages[node.output].at(scope.space, place))
+    fold = node["reduction"]
+    if fold != "none":
+        old = Load(buffer, where, update.kind)
+        update = Apply(fold, (old, update), update.kind)
+    scope.emit(Store(buffer, where, update))
+
+
+def _scatter_elements(group: Group, scope: Scope, node: Node) -> list[Phase]:
+    copy = _copied(group, scope, node)
+    shape, indices = (group.body.types[name].shape for name in node.inputs[:2])
+    axis = node["axis"] % len(shape)
+    with scope.block() as body, ExitStack() as loops:
+        dims = tuple(loops.enter_context(scope.axis(extent)) for extent in indices)
+        elements = group.elements(scope)
+        found = elements.dynamic(elements.at(node.inputs[1], dims), shape[axis])
+        update = elements.at(node.inputs[2], dims)
+        _folded(group, scope, node, (*dims[:axis], found, *dims[axis + 1 :]), update)
+    return [copy, Phase(1, tuple(body))]
+
+
+def _scatter_nd(group: Group, scope: Scope, node: Node) -> list[Phase]:
+    copy = _copied(group, scope, node)
+    shape, indices, updates = (group.body.types[name].shape for name in node.inputs)
+    rank, depth = len(indices) - 1, indices[-1]
+    with scope.block() as body, ExitStack() as loops:
+        dims = tuple(loops.enter_context(scope.axis(extent)) for extent in updates)
+        elements: Elements = group.elements(scope)
+        found = [
+            elements.dynamic(elements.at(node.inputs[1], (*dims[:rank], constant(number))), shape[number])
+            for number in range(depth)
+        ]
+        _folded(group, scope, node, (*found, *dims[rank:]), elements.at(node.inputs[2], dims))
+    return [copy, Phase(1, tuple(body))]
+
+
+LOWERINGS: Mapping[str, Callable[[Group, Scope, Node], list[Phase]]] = {
+    "CumSum": _running,
+    "CumProd": _running,
+    "TopK": _top,
+    "ScatterElements": _scatter_elements,
+    "ScatterND": _scatter_nd,
+}
+"""Operators that go one element at a time."""

@@ -1,0 +1,153 @@
+"""A compiled network on disk: `manifest.json`, the library, the weights.
+
+The folder is written beside its place and moved there when it is complete.
+"""
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ourcompiler import toolchain
+from ourcompiler.codegen.c import phase_name, print_kernel
+from ourcompiler.errors import CompileError
+from ourcompiler.ir.types import DType, TensorType
+from ourcompiler.kernel.ir import Kernel
+from ourcompiler.program import Program
+from ourcompiler.targets import Target
+
+VERSION = 1
+MANIFEST, LIBRARY, WEIGHTS = "manifest.json", "model.so", "weights.bin"
+REGIONS = {
+    "weights": "REGION_WEIGHTS",
+    "arena": "REGION_ARENA",
+    "input": "REGION_INPUT",
+    "output": "REGION_OUTPUT",
+}
+FILES = 16
+"""Into how many C files the kernels are put: each costs the compiler's start, all of them share the cores."""
+
+
+@dataclass(frozen=True)
+class Package:
+    """A folder that can be loaded: `inputs` and `outputs` are public names and types, in order."""
+
+    folder: Path
+    name: str
+    target: str
+    inputs: tuple[tuple[str, TensorType], ...]
+    outputs: tuple[tuple[str, TensorType], ...]
+    steps: tuple[tuple[str, tuple[str, ...]], ...]
+    """The kernel of each call, and the ONNX nodes that it covers."""
+
+
+def write(program: Program, folder: Path, *, jobs: int | None = None) -> Package:
+    """Build the library and write everything; raises `CompileError` when the C compiler fails."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".package-") as temporary:
+        place = Path(temporary) / "package"
+        place.mkdir()
+        sources = dict(_sources(program))
+        toolchain.build(sources, place / LIBRARY, program.target, jobs=jobs)
+        program.write_weights(place / WEIGHTS)
+        (place / MANIFEST).write_text(json.dumps(_manifest(program), indent=1) + "\n", encoding="utf-8")
+        if folder.exists():
+            shutil.rmtree(folder)
+        os.replace(place, folder)
+    return read(folder)
+
+
+def _manifest(program: Program) -> dict[str, Any]:
+    return {
+        "version": VERSION,
+        "name": program.name,
+        "target": program.target.name,
+        "inputs": [[name, one.dtype.value, list(one.shape)] for name, one in program.inputs],
+        "outputs": [[name, one.dtype.value, list(one.shape)] for name, one in program.outputs],
+        "steps": [[step.kernel, list(step.origin)] for step in program.steps],
+        "arena_bytes": program.arena_bytes,
+        "weights_bytes": program.weights_bytes,
+    }
+
+
+def read(folder: Path) -> Package:
+    """The package in a folder; raises `CompileError` for one that is incomplete or of another version."""
+    try:
+        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+        if facts["version"] != VERSION:
+            raise CompileError(
+                f"a package of version {facts['version']}", where=str(folder), hint="compile it again"
+            )
+        return Package(
+            folder,
+            facts["name"],
+            facts["target"],
+            tuple((name, TensorType(DType(dtype), tuple(shape))) for name, dtype, shape in facts["inputs"]),
+            tuple((name, TensorType(DType(dtype), tuple(shape))) for name, dtype, shape in facts["outputs"]),
+            tuple((kernel, tuple(origin)) for kernel, origin in facts["steps"]),
+        )
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CompileError(
+            f"this is no package: {error}", where=str(folder), hint="compile it again"
+        ) from error
+
+
+def _sources(program: Program) -> Iterator[tuple[str, str]]:
+    """C files by name: kernels spread over some of them, and the table of launches."""
+    kernels = sorted(program.kernels.values(), key=lambda one: one.name)
+    printed = sorted(
+        ((print_kernel(one), one.name) for one in kernels), key=lambda one: (-len(one[0]), one[1])
+    )
+    for number in range(min(FILES, len(printed))):
+        text = "".join(code for code, _ in printed[number::FILES])
+        yield f"kernels_{number}.c", f'#include "kernels.h"\n\n{text}'
+    yield "model.c", _model(program)
+
+
+def _model(program: Program) -> str:
+    phases = [
+        phase_name(kernel.name, number)
+        for kernel in sorted(program.kernels.values(), key=lambda one: one.name)
+        for number in range(len(kernel.phases))
+    ]
+    places = [place for step in program.steps for place in step.arguments]
+    launches = list(_launches(program))
+    lines = ['#include "runtime.h"', ""]
+    lines += [f"void {name}(char *const *, char *, int64_t);" for name in phases]
+    lines.append(
+        _array("ours_place", "places", [f"{{{REGIONS[one.region]}, {one.offset}}}" for one in places])
+    )
+    lines.append(_array("ours_launch", "launches", launches))
+    for name, values in (("input_bytes", program.inputs), ("output_bytes", program.outputs)):
+        lines.append(_array("int64_t", name, [str(one.byte_count) for _, one in values]))
+    lines.append(
+        f"const ours_model ours_description = {{{VERSION}, {len(launches)}, {len(program.steps)}, {len(places)}, "
+        f"{len(program.inputs)}, {len(program.outputs)}, {program.arena_bytes}, {program.scratch_bytes}, "
+        f"{program.weights_bytes}, launches, places, input_bytes, output_bytes}};"
+    )
+    return "\n".join(lines) + "\n"
+
+
+def _array(kind: str, name: str, values: Sequence[str]) -> str:
+    return f"static const {kind} {name}[{max(len(values), 1)}] = {{{', '.join(values) or '0'}}};"
+
+
+def _launches(program: Program) -> Iterator[str]:
+    first = 0
+    for number, step in enumerate(program.steps):
+        kernel: Kernel = program.kernels[step.kernel]
+        for phase, one in enumerate(kernel.phases):
+            name = phase_name(kernel.name, phase)
+            yield f"{{{name}, {one.tasks}, {first}, {len(step.arguments)}, {number}}}"
+        first += len(step.arguments)
+
+
+def target_of(package: Package) -> Target:
+    """The row of the target that the package is for."""
+    from ourcompiler.targets import target
+
+    return target(package.target)

@@ -1,0 +1,1 @@
+"""Passes: from a graph to a graph, a file each."""

@@ -1,0 +1,280 @@
+"""The fusion plan: which operators become one kernel (DNNFusion section 4.3).
+
+Every kernel has at most one anchor: a product, rows, a fold or something sequential. What is computed
+element by element joins what it reads (as an epilogue) or what reads it (as a prologue); views join every
+reader. A node joins only the one node that reads it, so no way leads out of a group and back into it.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+from ourcompiler.codegen import attention
+from ourcompiler.codegen.element import INLINE
+from ourcompiler.codegen.nest import COSTLY
+from ourcompiler.codegen.role import ANCHORS, Role, role
+from ourcompiler.ir.graph import Graph, Node, attributes, in_order
+from ourcompiler.ir.index_map import identity
+
+FUSED = "Fused"
+
+
+@dataclass
+class Plan:
+    """Groups while they grow: `group_of` has the group of every node that computes something."""
+
+    graph: Graph
+    roles: Mapping[int, Role]
+    group_of: dict[int, int]
+    members: dict[int, list[int]]
+    anchors: dict[int, int | None]
+    numbers: dict[tuple[str, ...], int] = field(default_factory=dict)
+
+
+def fuse(graph: Graph) -> Graph:
+    """The graph with one `Fused` node for each kernel."""
+    nodes = graph.nodes
+    roles = {number: role(graph, node) for number, node in enumerate(nodes)}
+    work = [number for number in roles if roles[number] is not Role.VIEW]
+    plan = Plan(
+        graph,
+        roles,
+        {number: number for number in work},
+        {number: [number] for number in work},
+        {number: number if roles[number] in ANCHORS else None for number in work},
+        {node.outputs: number for number, node in enumerate(nodes)},
+    )
+    for number in work:
+        _join_readers(plan, number)
+    for number in work:
+        if nodes[number].op == "Softmax":
+            _join_attention(plan, number)
+    return _built(plan)
+
+
+def _join_attention(plan: Plan, number: int) -> None:
+    """Product, softmax and product become one kernel, where one block of rows serves both."""
+    node = plan.graph.nodes[number]
+    after = _readers(plan, node.output)
+    before = _only_reader_of_softmax(plan, number)
+    if len(after) != 1 or not after[0][1] or after[0][0] < 0 or before is None:
+        return
+    second = after[0][0]
+    if plan.roles[second] is not Role.PRODUCT or plan.graph.nodes[second].inputs[0] != node.output:
+        return
+    groups = [plan.group_of[before], plan.group_of[number], plan.group_of[second]]
+    if len(set(groups)) != 3:
+        return
+    members = sorted(one for group in groups for one in plan.members[group])
+    fused = _fused(plan.graph, [plan.graph.nodes[one] for one in members])
+    assert fused.body is not None
+    found = attention.parts(fused.body)
+    if found is None or not attention.fits(fused.body, found):
+        return
+    for group in groups[:2]:
+        plan.anchors[groups[2]] = number
+        _merge(plan, group, groups[2])
+
+
+def _only_reader_of_softmax(plan: Plan, number: int) -> int | None:
+    """The product whose result nothing but the softmax's kernel reads."""
+    group = plan.group_of[number]
+    made = {name for one in plan.members[group] for name in plan.graph.nodes[one].outputs}
+    found = []
+    for one in plan.members[group]:
+        for name in plan.graph.nodes[one].operands:
+            source = _source(plan, name)
+            if source is None or set(plan.graph.nodes[source].outputs) & made:
+                continue
+            anchor = plan.anchors.get(plan.group_of[source])
+            if (
+                anchor is not None
+                and plan.graph.nodes[anchor].op == "MatMul"
+                and plan.roles[anchor] is Role.PRODUCT
+            ):
+                outputs = plan.graph.nodes[source].outputs
+                readers = {plan.group_of.get(reader, -1) for reader, _ in _readers(plan, outputs[0])}
+                if readers == {group} and outputs[0] not in plan.graph.results:
+                    found.append(anchor)
+    return found[0] if len(set(found)) == 1 else None
+
+
+def _source(plan: Plan, name: str) -> int | None:
+    """The node that makes a value, behind all views."""
+    producer = plan.graph.producers.get(name)
+    while producer is not None and producer.op == "View":
+        producer = plan.graph.producers.get(producer.inputs[0])
+    return plan.numbers[producer.outputs] if producer is not None else None
+
+
+def _join_readers(plan: Plan, number: int) -> None:
+    """Join a node with the one that reads it, where that is right and pays."""
+    graph, node = plan.graph, plan.graph.nodes[number]
+    if len(node.outputs) != 1 or node.output in graph.results:
+        return
+    readers = _readers(plan, node.output)
+    if len(readers) != 1:
+        return
+    (reader, direct) = readers[0]
+    if _may_join(plan, number, reader, direct):
+        _merge(plan, plan.group_of[number], plan.group_of[reader])
+
+
+def _readers(plan: Plan, value: str) -> list[tuple[int, bool]]:
+    """The nodes that compute with a value, and whether they read it as it is, not through a view."""
+    found: dict[int, bool] = {}
+    waiting = [(value, True)]
+    while waiting:
+        name, direct = waiting.pop()
+        for reader in plan.graph.readers.get(name, ()):
+            one = plan.numbers[reader.outputs]
+            if plan.roles[one] is Role.VIEW:
+                if reader.output in plan.graph.results:
+                    found[-1] = False
+                waiting.append((reader.output, False))
+            else:
+                found[one] = found.get(one, True) and direct
+    return list(found.items())
+
+
+def _may_join(plan: Plan, number: int, reader: int, direct: bool) -> bool:
+    if reader < 0:
+        return False
+    first, second = plan.group_of[number], plan.group_of[reader]
+    if first == second:
+        return False
+    before, after = plan.anchors[first], plan.anchors[second]
+    if before is not None and after is not None:
+        return False
+    graph, node, other = plan.graph, plan.graph.nodes[number], plan.graph.nodes[reader]
+    if before is not None:
+        if plan.roles[before] is Role.SEQUENTIAL:
+            return False
+        same = graph.types[node.output].shape == graph.types[other.output].shape
+        if not (direct and same and plan.roles[reader] is Role.POINTWISE and other.op not in INLINE):
+            return False
+    elif after is not None and not _reads_once(plan, number, reader, after):
+        return False
+    elif other.op in INLINE and other.op != "Concat":
+        return False  # what indices choose from lies in memory
+    elif not _is_worth_repeating(graph, node, other):
+        return False
+    return True
+
+
+def _is_worth_repeating(graph: Graph, node: Node, reader: Node) -> bool:
+    """A value that the reader broadcasts is computed again for each place: only if that is cheap."""
+    repeats = graph.types[reader.output].element_count > graph.types[node.output].element_count
+    return not repeats or node.op not in COSTLY
+
+
+def _reads_once(plan: Plan, number: int, reader: int, anchor: int) -> bool:
+    """Whether a prologue is computed about once an element."""
+    node = plan.graph.nodes[anchor]
+    kind = plan.roles[anchor]
+    if reader != anchor:
+        return True  # part of the epilogue: element by element
+    match kind:
+        case Role.ROWS:
+            return plan.graph.nodes[number].output == node.inputs[0] or _through_views(
+                plan, number, node.inputs[0]
+            )
+        case Role.FOLD:
+            return node.op.startswith(("Reduce", "Arg"))
+        case Role.SEQUENTIAL:
+            return node.op in ("CumSum", "CumProd")
+    return False
+
+
+def _through_views(plan: Plan, number: int, name: str) -> bool:
+    producer = plan.graph.producers.get(name)
+    while producer is not None and producer.op == "View":
+        name = producer.inputs[0]
+        producer = plan.graph.producers.get(name)
+    return name in plan.graph.nodes[number].outputs
+
+
+def _merge(plan: Plan, first: int, second: int) -> None:
+    for number in plan.members[first]:
+        plan.group_of[number] = second
+    plan.members[second] = sorted(plan.members[second] + plan.members.pop(first))
+    if plan.anchors[second] is None:
+        plan.anchors[second] = plan.anchors[first]
+    del plan.anchors[first]
+
+
+def _built(plan: Plan) -> Graph:
+    """One node for each group, and a copy for each result that no kernel of its own writes."""
+    graph = plan.graph
+    fused = [_fused(graph, [graph.nodes[number] for number in members]) for members in plan.members.values()]
+    outputs, seen, types = [], set[str](), {}
+    for public, value in graph.outputs:
+        producer = graph.producers.get(value)
+        if value in seen or producer is None:
+            shown = identity(graph.types[value].shape)
+            copy = Node("View", (value,), (f"{value} as {public}",), attributes({"map": shown}))
+            types[copy.output] = graph.types[value]
+            with_copy = replace(
+                graph, types={**graph.types, **types}, outputs=(*graph.outputs, (public, copy.output))
+            )
+            fused.append(_fused(with_copy, [copy]))
+            value = copy.output
+        elif producer.op == "View":
+            fused.append(_fused(graph, [producer]))
+        seen.add(value)
+        outputs.append((public, value))
+    known = [*graph.inputs, *graph.constants]
+    return replace(graph, outputs=tuple(outputs)).with_nodes(in_order(fused, known), types)
+
+
+def _fused(graph: Graph, nodes: Sequence[Node]) -> Node:
+    """The nodes as one, with the views that they read through."""
+    inside = list(nodes)
+    made = {name for node in nodes for name in node.outputs}
+    waiting = [name for node in nodes for name in node.operands]
+    while waiting:
+        name = waiting.pop()
+        producer = graph.producers.get(name)
+        if producer is not None and producer.op == "View" and name not in made:
+            made.add(name)
+            inside.append(producer)
+            waiting.extend(producer.operands)
+    scalars = {
+        name: graph.constants[name]
+        for node in inside
+        for name in node.operands
+        if name in graph.constants and graph.constants[name].size == 1
+    }
+    read = dict.fromkeys(
+        name for node in inside for name in node.operands if name not in made and name not in scalars
+    )
+    outputs = _read_outside(graph, nodes)
+    ordered = in_order(inside, [*read, *scalars])
+    types = {name: graph.types[name] for name in (*read, *scalars, *made)}
+    body = Graph(tuple(read), tuple((name, name) for name in outputs), ordered, types, scalars, "body")
+    origin = tuple(dict.fromkeys(name for node in ordered for name in node.origin))
+    return Node(FUSED, tuple(read), tuple(outputs), (), origin, body)
+
+
+def _read_outside(graph: Graph, nodes: Sequence[Node]) -> list[str]:
+    """What the group makes for others."""
+    mine = {node.outputs for node in nodes}
+    found = []
+    for node in nodes:
+        for name in node.outputs:
+            readers = graph.readers.get(name, ())
+            outside = any(
+                one.outputs not in mine and (one.op != "View" or _leaves(graph, one, mine)) for one in readers
+            )
+            if name in graph.results or outside:
+                found.append(name)
+    return found or [name for node in nodes for name in node.outputs][:1]
+
+
+def _leaves(graph: Graph, view: Node, mine: set[tuple[str, ...]]) -> bool:
+    """Whether anybody outside reads through the view."""
+    if view.output in graph.results:
+        return True
+    return any(
+        _leaves(graph, one, mine) if one.op == "View" else one.outputs not in mine
+        for one in graph.readers.get(view.output, ())
+    )

@@ -1,0 +1,177 @@
+"""Layout selection: how each value lies in memory, from what its readers fold (SmartMem section 3.3).
+
+A reader wants the dimension that it folds to be the fastest in memory: the depth of a product, the channels
+of a convolution, the axes of a normalisation. Through the view that it reads, that is a layout of the value
+itself. For each value every layout that a reader wants, and the plain one, is rated by all readers and by
+the one who writes; the cheapest is taken. Nothing is ever copied for a layout.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+from ourcompiler.codegen.role import Role, role
+from ourcompiler.ir.graph import Graph, Node
+from ourcompiler.ir.index import Dim, Entry, Quotient, Remainder, Space
+from ourcompiler.ir.index_map import IndexMap, compose, identity
+from ourcompiler.ir.inverse import inverse
+from ourcompiler.storage import Storage, dense, ordered, seen_as
+
+TANGLE_COST = 0.15
+"""A quotient, remainder or table in the place of a row, relative to moving an element."""
+STRIDED_COST = 2.0
+"""Elements that do not lie side by side along the fastest dimension of a loop."""
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """A reader or the writer of a value: through `shown` it goes over axis `fastest` of the view in lanes.
+
+    `weight` is how many elements it touches.
+    """
+
+    who: str
+    shown: IndexMap
+    fastest: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """The layout of a value, and why."""
+
+    name: str
+    storage: Storage
+    reason: str
+
+
+def choose(graph: Graph) -> tuple[Choice, ...]:
+    """A layout for every value that a kernel writes and that is no result, and for every constant; `graph` is
+    fused. Constants are written in their layout once and for all.
+    """
+    found = []
+    for node in graph.nodes:
+        for name in node.outputs:
+            if name in graph.results:
+                continue
+            demands = [*_write_demands(graph, node, name), *_reader_demands(graph, name)]
+            found.append(_best(graph, name, demands))
+    for name, array in graph.constants.items():
+        if array.size > 1:
+            found.append(_best(graph, name, list(_reader_demands(graph, name))))
+    return tuple(found)
+
+
+def storages(choices: tuple[Choice, ...]) -> dict[str, Storage]:
+    """The layouts by value."""
+    return {one.name: one.storage for one in choices}
+
+
+def _write_demands(graph: Graph, producer: Node, name: str) -> Iterator[Demand]:
+    """What the writer of a value wants."""
+    shape = graph.types[name].shape
+    assert producer.body is not None
+    fastest = written_fastest(producer.body, name)
+    if fastest is not None and shape:
+        yield Demand("writer", identity(shape), fastest, float(prod(shape)))
+
+
+def _reader_demands(graph: Graph, name: str) -> Iterator[Demand]:
+    """What each reader of a value wants."""
+    for reader in graph.readers.get(name, ()):
+        assert reader.body is not None
+        yield from _read_demands(reader.body, name)
+
+
+def written_fastest(body: Graph, name: str) -> int | None:
+    """The axis along which a kernel has its results side by side; None if it does not matter to it."""
+    shape = body.types[name].shape
+    for node in body.nodes:
+        if body.types[node.output].shape != shape:
+            continue
+        match role(body, node):
+            case Role.PRODUCT:
+                return 1 if node.op == "Conv" else len(shape) - 1
+            case Role.ROWS if node.op != "GroupNorm":
+                return node["axis"] % len(shape)
+    return None
+
+
+def _read_demands(body: Graph, name: str) -> Iterator[Demand]:
+    """Every way in which a body reads one of its inputs."""
+    waiting: list[tuple[str, IndexMap]] = [(name, identity(body.types[name].shape))]
+    while waiting:
+        value, shown = waiting.pop()
+        for node in body.readers.get(value, ()):
+            if node.op == "View":
+                whole = compose(node["map"], shown)
+                if whole is not None:
+                    waiting.append((node.output, whole))
+                continue
+            if role(body, node) is Role.POINTWISE and body.types[node.output].shape == shown.shape:
+                waiting.append((node.output, shown))
+            fastest = _read_fastest(body, node, value)
+            if fastest is not None and shown.shape:
+                yield Demand(node.op, shown, fastest, float(prod(shown.shape)))
+
+
+def _read_fastest(body: Graph, node: Node, value: str) -> int | None:
+    """The axis of an operand that a node folds."""
+    rank = body.types[value].rank
+    match role(body, node):
+        case Role.PRODUCT if node.op == "Conv":
+            return 1 if value == node.inputs[0] else None
+        case Role.PRODUCT:
+            return rank - 1
+        case Role.ROWS if value == node.inputs[0]:
+            return 1 if node.op == "GroupNorm" else node["axis"] % rank
+        case Role.FOLD if node.op in ("Conv", "ConvTranspose") and value == node.inputs[1]:
+            return 0 if node.op == "Conv" else 1
+        case Role.FOLD if node.op in ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"):
+            return 1 if value == node.inputs[0] else None
+        case Role.FOLD if node.op.startswith("Reduce") and node["axes"]:
+            return max(axis % rank for axis in node["axes"])
+    return None
+
+
+def _best(graph: Graph, name: str, demands: list[Demand]) -> Choice:
+    shape = graph.types[name].shape
+    candidates = [("row-major", dense(shape)), *_candidates(demands)]
+    rated = [
+        (sum(_cost(storage, demand) for demand in demands), number, why, storage)
+        for number, (why, storage) in enumerate(candidates)
+    ]
+    _, _, why, storage = min(rated, key=lambda one: (one[0], one[1]))
+    return Choice(name, storage, why)
+
+
+def _candidates(demands: list[Demand]) -> Iterator[tuple[str, Storage]]:
+    """What each reader would like best: its view, with its fastest axis last."""
+    seen: set[object] = set()
+    for demand in demands:
+        order = [axis for axis in range(len(demand.shown.shape)) if axis != demand.fastest]
+        for last in ((*order, demand.fastest), tuple(range(len(demand.shown.shape)))):
+            back = inverse(demand.shown)
+            if back is None:
+                continue
+            storage = seen_as(demand.shown, back, ordered(demand.shown.shape, last))
+            if storage.place not in seen:
+                seen.add(storage.place)
+                yield f"as {demand.who} reads it", storage
+
+
+def _cost(storage: Storage, demand: Demand) -> float:
+    """What reading (or writing) through the view costs with this layout, in elements moved."""
+    space: Space = demand.shown.space
+    place = storage.at(space, demand.shown.results)
+    if demand.shown.shape[demand.fastest] == 1:
+        along = 1
+    else:
+        along = place.coefficient(Dim(demand.fastest))
+    mixed = any(
+        isinstance(atom, Quotient | Remainder | Entry) and demand.fastest in type(place)(0, ((atom, 1),)).dims
+        for atom, _ in place.terms
+    )
+    tangles = sum(not isinstance(atom, Dim) for atom, _ in place.terms)
+    strided = STRIDED_COST if along != 1 or mixed else 0.0
+    return demand.weight * (1.0 + strided + TANGLE_COST * tangles)

@@ -1,0 +1,102 @@
+"""Views move behind what is computed element by element, so that it joins the operator before the view.
+
+`Add(View(x), y)` is `View(Add(x, View⁻¹(y)))` where the view only puts elements elsewhere. So a residual
+sum behind a window's way back joins the projection before it (the pair rules of SmartMem's Table 4: what has
+a variable layout does not need the transformation in front of it).
+"""
+
+from ourcompiler.ir.graph import Attribute, Graph, Node, attributes
+from ourcompiler.ir.index_map import IndexMap, compose, expand
+from ourcompiler.ir.inverse import inverse
+from ourcompiler.ir.types import TensorType
+from ourcompiler.ops.catalogue import OPS
+from ourcompiler.ops.table import Pointwise
+
+ROUNDS = 64
+
+
+def sink(graph: Graph) -> Graph:
+    """The graph with views as late as they can be, to a fixed point."""
+    for _ in range(ROUNDS):
+        changed = _once(graph)
+        if changed is None:
+            return graph
+        graph = changed
+    return graph
+
+
+def _once(graph: Graph) -> Graph | None:
+    """Every pointwise node at most once; None when nothing moves any more."""
+    nodes: list[Node] = []
+    types = dict(graph.types)
+    moved = False
+    touched: set[str] = set()
+    for node in graph.nodes:
+        found = None if touched & set(node.operands) else _moved(graph, node, types)
+        if found is None:
+            nodes.append(node)
+        else:
+            nodes.extend(found)
+            touched.update(node.outputs)
+            moved = True
+    return graph.with_nodes(nodes, types) if moved else None
+
+
+def _moved(graph: Graph, node: Node, types: dict[str, TensorType]) -> list[Node] | None:
+    """The node in front of a view that it read through."""
+    row = OPS.get(node.op)
+    if row is None or not isinstance(row.code, Pointwise) or len(node.outputs) != 1:
+        return None
+    for name in node.operands:
+        view = graph.producers.get(name)
+        if view is None or not _may_pass(graph, node, view):
+            continue
+        back = inverse(view["map"])
+        if back is None:
+            continue
+        others = _others(graph, node, name, back, types)
+        if others is None:
+            continue
+        before, read = others
+        source = view.inputs[0]
+        inner = f"{node.output} before {name}"
+        types[inner] = TensorType(types[node.output].dtype, types[source].shape)
+        read = [source if one == name else one for one in read]
+        computed = Node(node.op, tuple(read), (inner,), node.attributes, node.origin)
+        shown: dict[str, Attribute] = {"map": view["map"]}
+        return [*before, computed, Node("View", (inner,), (node.output,), attributes(shown), view.origin)]
+    return None
+
+
+def _may_pass(graph: Graph, node: Node, view: Node) -> bool:
+    """A view of the node's whole shape that nobody else reads, of something that is computed here."""
+    if view.op != "View" or view.output in graph.results or len(graph.readers[view.output]) != 1:
+        return False
+    source = view.inputs[0]
+    producer = graph.producers.get(source)
+    if producer is None or source in graph.results or len(graph.readers[source]) != 1:
+        return False
+    return graph.types[view.output].shape == graph.types[node.output].shape
+
+
+def _others(
+    graph: Graph, node: Node, name: str, back: IndexMap, types: dict[str, TensorType]
+) -> tuple[list[Node], list[str]] | None:
+    """The other operands as the moved node reads them: through the way back."""
+    before: list[Node] = []
+    read: list[str] = []
+    shape = graph.types[node.output].shape
+    for operand in node.inputs:
+        if operand == name or not operand or graph.types[operand].element_count == 1:
+            read.append(operand)
+            continue
+        wide = expand(graph.types[operand].shape, shape)
+        through = compose(back, wide)
+        if through is None:
+            return None
+        made = f"{operand} for {node.output}"
+        if made not in types:
+            types[made] = TensorType(graph.types[operand].dtype, through.shape)
+            before.append(Node("View", (operand,), (made,), attributes({"map": through})))
+        read.append(made)
+    return before, read

@@ -1,0 +1,287 @@
+/* What generated kernels are written in: vectors of clang's extension, and functions of numbers and vectors.
+ * Every function exists for a number (`exp_f32`) and for vectors (`exp_f32x8`), from one text.
+ */
+#ifndef OURS_KERNELS_H
+#define OURS_KERNELS_H
+
+#include <math.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <string.h>
+
+typedef _Float16 f16;
+typedef __bf16 bf16;
+typedef float f32;
+typedef double f64;
+typedef int8_t i8;
+typedef int16_t i16;
+typedef int32_t i32;
+typedef int64_t i64;
+typedef uint8_t u8;
+typedef uint16_t u16;
+typedef uint32_t u32;
+typedef uint64_t u64;
+
+#define VECTORS(N)                                                       \
+  typedef f32 f32x##N __attribute__((vector_size(4 * N)));               \
+  typedef i32 i32x##N __attribute__((vector_size(4 * N)));               \
+  typedef u8 u8x##N __attribute__((vector_size(N)));                     \
+  typedef f32 unaligned_f32x##N __attribute__((vector_size(4 * N), aligned(4), may_alias)); \
+  typedef u8 unaligned_u8x##N __attribute__((vector_size(N), aligned(1), may_alias));       \
+  static inline f32x##N load_f32x##N(const f32 *p) { return *(const unaligned_f32x##N *)p; } \
+  static inline void store_f32x##N(f32 *p, f32x##N v) { *(unaligned_f32x##N *)p = v; }       \
+  static inline f32x##N stepped_f32x##N(const f32 *p, i64 step) {        \
+    f32x##N v;                                                           \
+    for (int k = 0; k < N; k++) v[k] = p[k * step];                      \
+    return v;                                                            \
+  }                                                                      \
+  static inline i32x##N load_boolx##N(const u8 *p) {                     \
+    return __builtin_convertvector(*(const unaligned_u8x##N *)p, i32x##N) != 0; \
+  }                                                                      \
+  static inline void store_boolx##N(u8 *p, i32x##N v) {                  \
+    *(unaligned_u8x##N *)p = __builtin_convertvector(v & 1, u8x##N);     \
+  }                                                                      \
+  static inline f32x##N splat_f32x##N(f32 x) { return (f32x##N){0} + x; } \
+  static inline i32x##N splat_boolx##N(bool x) { return (i32x##N){0} - (i32)x; } \
+  static inline f32x##N select_f32x##N(i32x##N m, f32x##N a, f32x##N b) { \
+    return (f32x##N)((m & (i32x##N)a) | (~m & (i32x##N)b));              \
+  }                                                                      \
+  static inline i32x##N to_bits_f32x##N(f32x##N x) { return (i32x##N)x; } \
+  static inline f32x##N from_bits_f32x##N(i32x##N x) { return (f32x##N)x; }
+
+VECTORS(4)
+VECTORS(8)
+VECTORS(16)
+
+static inline i32 to_bits_f32(f32 x) { i32 r; memcpy(&r, &x, 4); return r; }
+static inline f32 from_bits_f32(i32 x) { f32 r; memcpy(&r, &x, 4); return r; }
+static inline f32 select_f32(bool m, f32 a, f32 b) { return m ? a : b; }
+
+/* Each in one vector register after another: halves are added, greatest or least of halves kept. */
+#define LOW8(v) __builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7)
+#define HIGH8(v) __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15)
+#define LOW4(v) __builtin_shufflevector(v, v, 0, 1, 2, 3)
+#define HIGH4(v) __builtin_shufflevector(v, v, 4, 5, 6, 7)
+static inline f32 lanes_add_f32x4(f32x4 v) { return (v[0] + v[2]) + (v[1] + v[3]); }
+static inline f32 lanes_add_f32x8(f32x8 v) { return lanes_add_f32x4(LOW4(v) + HIGH4(v)); }
+static inline f32 lanes_add_f32x16(f32x16 v) { return lanes_add_f32x8(LOW8(v) + HIGH8(v)); }
+static inline f32 lanes_mul_f32x4(f32x4 v) { return (v[0] * v[2]) * (v[1] * v[3]); }
+static inline f32 lanes_mul_f32x8(f32x8 v) { return lanes_mul_f32x4(LOW4(v) * HIGH4(v)); }
+static inline f32 lanes_mul_f32x16(f32x16 v) { return lanes_mul_f32x8(LOW8(v) * HIGH8(v)); }
+
+/* The greatest and the least: not a number if either is not. */
+#define EXTREMES(T) \
+  static inline T max_##T(T a, T b) { return select_##T((a > b) | (a != a), a, b); } \
+  static inline T min_##T(T a, T b) { return select_##T((a < b) | (a != a), a, b); }
+EXTREMES(f32)
+EXTREMES(f32x4)
+EXTREMES(f32x8)
+EXTREMES(f32x16)
+#define LANES_EXTREME(NAME)                                                                                \
+  static inline f32 lanes_##NAME##_f32x4(f32x4 v) {                                                        \
+    return NAME##_f32(NAME##_f32(v[0], v[2]), NAME##_f32(v[1], v[3]));                                      \
+  }                                                                                                        \
+  static inline f32 lanes_##NAME##_f32x8(f32x8 v) {                                                        \
+    return lanes_##NAME##_f32x4(NAME##_f32x4(LOW4(v), HIGH4(v)));                                           \
+  }                                                                                                        \
+  static inline f32 lanes_##NAME##_f32x16(f32x16 v) {                                                      \
+    return lanes_##NAME##_f32x8(NAME##_f32x8(LOW8(v), HIGH8(v)));                                           \
+  }
+LANES_EXTREME(max)
+LANES_EXTREME(min)
+
+/* e to the power of x: x = n ln 2 + r, a polynomial in r (Cephes), and 2^n in two factors so that neither
+ * overflows; n is found by adding a number that pushes the fraction out of the mantissa. */
+#define EXPONENTIAL(T, I)                                                        \
+  static inline T exp_##T(T x) {                                                 \
+    x = select_##T(x > 89.0f, (T){0} + 89.0f, x);                                \
+    x = select_##T(x < -104.0f, (T){0} - 104.0f, x);                             \
+    T shifted = x * 1.44269504088896341f + 12582912.0f;                          \
+    I n = to_bits_##T(shifted) - 0x4B400000;                                     \
+    T whole = shifted - 12582912.0f;                                             \
+    T r = x - whole * 0.693359375f + whole * 2.12194440e-4f;                     \
+    T p = r * 1.9875691500e-4f + 1.3981999507e-3f;                               \
+    p = p * r + 8.3334519073e-3f;                                                \
+    p = p * r + 4.1665795894e-2f;                                                \
+    p = p * r + 1.6666665459e-1f;                                                \
+    p = p * r + 5.0000001201e-1f;                                                \
+    p = p * (r * r) + r + 1.0f;                                                  \
+    I half = n >> 1;                                                             \
+    return p * from_bits_##T((half + 127) << 23) * from_bits_##T((n - half + 127) << 23); \
+  }
+EXPONENTIAL(f32, i32)
+EXPONENTIAL(f32x4, i32x4)
+EXPONENTIAL(f32x8, i32x8)
+EXPONENTIAL(f32x16, i32x16)
+
+/* The hyperbolic tangent: an odd polynomial near 0 (Cephes), else 1 - 2 / (exp(2 |x|) + 1). */
+#define HYPERBOLIC_TANGENT(T, I)                                                 \
+  static inline T tanh_##T(T x) {                                                \
+    I sign = to_bits_##T(x) & (i32)0x80000000;                                   \
+    T a = from_bits_##T(to_bits_##T(x) & 0x7FFFFFFF);                            \
+    T s = x * x;                                                                 \
+    T p = s * -5.70498872745e-3f + 2.06390887954e-2f;                            \
+    p = p * s - 5.37397155531e-2f;                                               \
+    p = p * s + 1.33314422036e-1f;                                               \
+    p = p * s - 3.33332819422e-1f;                                               \
+    T near = p * s * x + x;                                                      \
+    T far = 1.0f - 2.0f / (exp_##T(a + a) + 1.0f);                               \
+    far = from_bits_##T(to_bits_##T(far) | sign);                                \
+    return select_##T(a < 0.625f, near, far);                                    \
+  }
+HYPERBOLIC_TANGENT(f32, i32)
+HYPERBOLIC_TANGENT(f32x4, i32x4)
+HYPERBOLIC_TANGENT(f32x8, i32x8)
+HYPERBOLIC_TANGENT(f32x16, i32x16)
+
+/* The error function: an odd polynomial below 1 (Cephes), else 1 - exp(-x²) q P(q²), q = 1 / |x|. */
+#define ERROR_FUNCTION(T, I)                                                     \
+  static inline T erf_##T(T x) {                                                 \
+    I sign = to_bits_##T(x) & (i32)0x80000000;                                   \
+    T a = from_bits_##T(to_bits_##T(x) & 0x7FFFFFFF);                            \
+    T s = x * x;                                                                 \
+    T p = s * 7.853861353153693e-5f - 8.010193625184903e-4f;                     \
+    p = p * s + 5.188327685732524e-3f;                                           \
+    p = p * s - 2.685381193529856e-2f;                                           \
+    p = p * s + 1.128358514861418e-1f;                                           \
+    p = p * s - 3.761262582423300e-1f;                                           \
+    p = p * s + 1.128379165726710f;                                              \
+    T near = p * x;                                                              \
+    T top = select_##T(a > 6.0f, (T){0} + 6.0f, a);                              \
+    T q = 1.0f / select_##T(top < 1.0f, (T){0} + 1.0f, top);                     \
+    T y = q * q;                                                                 \
+    T m = y * 2.326819970068386e-2f - 1.387039388740657e-1f;                     \
+    m = m * y + 3.687424674597105e-1f;                                           \
+    m = m * y - 5.824733027278666e-1f;                                           \
+    m = m * y + 6.210004621745983e-1f;                                           \
+    m = m * y - 4.944515323274145e-1f;                                           \
+    m = m * y + 3.404879937665872e-1f;                                           \
+    m = m * y - 2.741127028184656e-1f;                                           \
+    m = m * y + 5.638259427386472e-1f;                                           \
+    T h = y * -1.047766399936249e+1f + 1.297719955372516e+1f;                    \
+    h = h * y - 7.495518717768503f;                                              \
+    h = h * y + 2.921019019210786f;                                              \
+    h = h * y - 1.015265279202700f;                                              \
+    h = h * y + 4.218463358204948e-1f;                                           \
+    h = h * y - 2.820767439740514e-1f;                                           \
+    h = h * y + 5.641895067754075e-1f;                                           \
+    T far = 1.0f - exp_##T(-(top * top)) * q * select_##T(top < 2.0f, m, h);     \
+    far = select_##T(a != a, x, from_bits_##T(to_bits_##T(far) | sign));         \
+    return select_##T(a < 1.0f, near, far);                                      \
+  }
+ERROR_FUNCTION(f32, i32)
+ERROR_FUNCTION(f32x4, i32x4)
+ERROR_FUNCTION(f32x8, i32x8)
+ERROR_FUNCTION(f32x16, i32x16)
+
+/* Lane by lane, from the functions of a number: what is rare, or is one instruction anyway. */
+#define LANE_BY_LANE(N, NAME, OF)                                  \
+  static inline f32x##N NAME##_f32x##N(f32x##N x) {                \
+    for (int k = 0; k < N; k++) x[k] = OF(x[k]);                   \
+    return x;                                                      \
+  }
+#define FUNCTION(NAME, OF)                                         \
+  static inline f32 NAME##_f32(f32 x) { return OF(x); }            \
+  LANE_BY_LANE(4, NAME, OF)                                        \
+  LANE_BY_LANE(8, NAME, OF)                                        \
+  LANE_BY_LANE(16, NAME, OF)
+FUNCTION(sqrt, sqrtf)
+FUNCTION(abs, fabsf)
+FUNCTION(floor, floorf)
+FUNCTION(ceil, ceilf)
+FUNCTION(trunc, truncf)
+FUNCTION(round, rintf)
+FUNCTION(expm1, expm1f)
+FUNCTION(log, logf)
+FUNCTION(log1p, log1pf)
+FUNCTION(sin, sinf)
+FUNCTION(cos, cosf)
+FUNCTION(tan, tanf)
+FUNCTION(asin, asinf)
+FUNCTION(acos, acosf)
+FUNCTION(atan, atanf)
+FUNCTION(sinh, sinhf)
+FUNCTION(cosh, coshf)
+FUNCTION(asinh, asinhf)
+FUNCTION(acosh, acoshf)
+FUNCTION(atanh, atanhf)
+static inline f32 sign_number(f32 x) { return x > 0 ? 1.0f : x < 0 ? -1.0f : x; }
+FUNCTION(sign, sign_number)
+
+#define LANE_BY_LANE_2(N, NAME, OF)                                \
+  static inline f32x##N NAME##_f32x##N(f32x##N x, f32x##N y) {     \
+    for (int k = 0; k < N; k++) x[k] = OF(x[k], y[k]);             \
+    return x;                                                      \
+  }
+#define FUNCTION_2(NAME, OF)                                       \
+  static inline f32 NAME##_f32(f32 x, f32 y) { return OF(x, y); }  \
+  LANE_BY_LANE_2(4, NAME, OF)                                      \
+  LANE_BY_LANE_2(8, NAME, OF)                                      \
+  LANE_BY_LANE_2(16, NAME, OF)
+/* With the sign of the divisor; a whole divisor's sign is never lost to rounding. */
+static inline f32 floor_mod_number(f32 x, f32 y) {
+  f32 r = fmodf(x, y);
+  return r != 0 && (r < 0) != (y < 0) ? r + y : r;
+}
+FUNCTION_2(pow, powf)
+FUNCTION_2(fmod, fmodf)
+FUNCTION_2(mod, floor_mod_number)
+
+/* Doubles. */
+#define DOUBLE(NAME) static inline f64 NAME##_f64(f64 x) { return NAME(x); }
+DOUBLE(exp) DOUBLE(expm1) DOUBLE(log) DOUBLE(log1p) DOUBLE(erf) DOUBLE(sqrt) DOUBLE(floor) DOUBLE(ceil)
+DOUBLE(trunc) DOUBLE(sin) DOUBLE(cos) DOUBLE(tan) DOUBLE(asin) DOUBLE(acos) DOUBLE(atan) DOUBLE(sinh)
+DOUBLE(cosh) DOUBLE(tanh) DOUBLE(asinh) DOUBLE(acosh) DOUBLE(atanh)
+static inline f64 abs_f64(f64 x) { return fabs(x); }
+static inline f64 round_f64(f64 x) { return rint(x); }
+static inline f64 sign_f64(f64 x) { return x > 0 ? 1.0 : x < 0 ? -1.0 : x; }
+static inline f64 pow_f64(f64 x, f64 y) { return pow(x, y); }
+static inline f64 fmod_f64(f64 x, f64 y) { return fmod(x, y); }
+static inline f64 mod_f64(f64 x, f64 y) {
+  f64 r = fmod(x, y);
+  return r != 0 && (r < 0) != (y < 0) ? r + y : r;
+}
+static inline f64 max_f64(f64 a, f64 b) { return ((a > b) | (a != a)) ? a : b; }
+static inline f64 min_f64(f64 a, f64 b) { return ((a < b) | (a != a)) ? a : b; }
+static inline f64 select_f64(bool m, f64 a, f64 b) { return m ? a : b; }
+
+/* Whole numbers. A division by 0 or of the least number by -1 must not end the program: its value is free. */
+#define WHOLE(T)                                                                                   \
+  static inline T div_##T(T a, T b) {                                                              \
+    if (b == 0) return 0;                                                                          \
+    if ((T)-1 < 0 && b == (T)-1) return (T)(0 - (u64)a);                                           \
+    return (T)(a / b);                                                                             \
+  }                                                                                                \
+  static inline T fmod_##T(T a, T b) { return b == 0 || (b == (T)-1 && (T)-1 < 0) ? 0 : (T)(a % b); } \
+  static inline T mod_##T(T a, T b) {                                                              \
+    T r = fmod_##T(a, b);                                                                          \
+    return r != 0 && (r < 0) != (b < 0) ? (T)(r + b) : r;                                          \
+  }                                                                                                \
+  static inline T pow_##T(T a, T b) {                                                              \
+    T r = 1;                                                                                       \
+    if (b < 0) return a == 1 ? 1 : a == (T)-1 ? (b % 2 ? (T)-1 : 1) : 0;                           \
+    for (; b; b = (T)(b / 2), a = (T)(a * a)) if (b % 2) r = (T)(r * a);                           \
+    return r;                                                                                      \
+  }                                                                                                \
+  static inline T max_##T(T a, T b) { return a > b ? a : b; }                                      \
+  static inline T min_##T(T a, T b) { return a < b ? a : b; }                                      \
+  static inline T abs_##T(T a) { return a < 0 ? (T)(0 - a) : a; }                                  \
+  static inline T sign_##T(T a) { return a > 0 ? 1 : a < 0 ? (T)-1 : 0; }                          \
+  static inline T select_##T(bool m, T a, T b) { return m ? a : b; }                               \
+  static inline T shift_left_##T(T a, T b) { return (u64)b >= 8 * sizeof(T) ? 0 : (T)(a << b); }   \
+  static inline T shift_right_##T(T a, T b) { return (u64)b >= 8 * sizeof(T) ? 0 : (T)(a >> b); }
+WHOLE(i8) WHOLE(i16) WHOLE(i32) WHOLE(i64) WHOLE(u8) WHOLE(u16) WHOLE(u32) WHOLE(u64)
+static inline bool max_bool(bool a, bool b) { return a | b; }
+static inline bool min_bool(bool a, bool b) { return a & b; }
+
+/* From a fraction to a whole number: towards zero, and the nearest possible where it does not fit. */
+static inline i64 whole_i64(f64 x) {
+  return x != x ? 0 : x >= 0x1p63 ? INT64_MAX : x < -0x1p63 ? INT64_MIN : (i64)x;
+}
+static inline u64 whole_u64(f64 x) { return x != x || x <= 0 ? 0 : x >= 0x1p64 ? UINT64_MAX : (u64)x; }
+
+/* Places: rounded down, whatever the sign; divisors are positive. */
+static inline i64 floor_quotient(i64 a, i64 b) { return a / b - (a % b < 0); }
+static inline i64 floor_remainder(i64 a, i64 b) { return a % b + (a % b < 0 ? b : 0); }
+
+#endif

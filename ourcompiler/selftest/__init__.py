@@ -1,0 +1,1 @@
+"""The compiler tries itself: samples of operators and random graphs, generated code against the reference."""
