@@ -11,6 +11,7 @@ Infix operators are those of C; blocks are what is indented further.
 
 from collections.abc import Iterator
 
+from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
     INDEX,
     Apply,
@@ -78,7 +79,7 @@ def expression(expr: Expr, binding: int = 0) -> str:
     """A value as text, in parentheses where what is around it binds more tightly."""
     match expr:
         case Number(value, kind):
-            shown = float(value) if kind.dtype.is_float else value
+            shown = float(value) if kind.dtype.is_float else bool(value) if kind.dtype is DType.BOOL else value
             return str(value) if kind == INDEX else f"{shown!r}:{kind}"
         case Name(name, _):
             return name
