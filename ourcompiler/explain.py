@@ -19,7 +19,7 @@ PAPER_KERNELS: Mapping[str, int] = {
     "crossformer": 155,
     "cswin": 604,
     "efficientvit": 101,
-    "flatten-pvt": 403,
+    "flatten": 403,
     "smt": 332,
     "swin": 158,
     "vit": 112,

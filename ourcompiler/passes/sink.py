@@ -5,6 +5,9 @@ sum behind a window's way back joins the projection before it (the pair rules of
 a variable layout does not need the transformation in front of it).
 """
 
+from collections.abc import Mapping
+from itertools import count
+
 from ourcompiler.ir.graph import Attribute, Graph, Node, attributes
 from ourcompiler.ir.index_map import IndexMap, compose, expand
 from ourcompiler.ir.inverse import inverse
@@ -13,6 +16,7 @@ from ourcompiler.ops.catalogue import OPS
 from ourcompiler.ops.table import Pointwise
 
 ROUNDS = 64
+MARK = "~"
 
 
 def sink(graph: Graph) -> Graph:
@@ -59,7 +63,7 @@ def _moved(graph: Graph, node: Node, types: dict[str, TensorType]) -> list[Node]
             continue
         before, read = others
         source = view.inputs[0]
-        inner = f"{node.output} before {name}"
+        inner = fresh(node.output, types)
         types[inner] = TensorType(types[node.output].dtype, types[source].shape)
         read = [source if one == name else one for one in read]
         computed = Node(node.op, tuple(read), (inner,), node.attributes, node.origin)
@@ -90,13 +94,30 @@ def _others(
         if operand == name or not operand or graph.types[operand].element_count == 1:
             read.append(operand)
             continue
+        if _joins_directly(graph, operand, shape):
+            return None
         wide = expand(graph.types[operand].shape, shape)
         through = compose(back, wide)
         if through is None:
             return None
-        made = f"{operand} for {node.output}"
-        if made not in types:
-            types[made] = TensorType(graph.types[operand].dtype, through.shape)
-            before.append(Node("View", (operand,), (made,), attributes({"map": through})))
+        made = fresh(operand, types)
+        types[made] = TensorType(graph.types[operand].dtype, through.shape)
+        before.append(Node("View", (operand,), (made,), attributes({"map": through})))
         read.append(made)
     return before, read
+
+
+def _joins_directly(graph: Graph, operand: str, shape: tuple[int, ...]) -> bool:
+    """Whether the node could as well join the one that makes this operand: then nothing is gained, and
+    the view would be moved to and fro.
+    """
+    producer = graph.producers.get(operand)
+    if producer is None or producer.op == "View" or operand in graph.results:
+        return False
+    return len(graph.readers[operand]) == 1 and graph.types[operand].shape == shape
+
+
+def fresh(name: str, types: Mapping[str, TensorType]) -> str:
+    """The name with a number that no value has yet."""
+    base = name.partition(MARK)[0]
+    return next(made for number in count(1) if (made := f"{base}{MARK}{number}") not in types)
