@@ -12,9 +12,9 @@ def verify(graph: Graph, step: str) -> None:
     for name in known:
         if name not in graph.types:
             raise _broken(step, name, "has no type")
-    for name, value in graph.constants.items():
-        if type_of(value) != graph.types[name]:
-            raise _broken(step, name, f"is a constant of {type_of(value)}, not {graph.types[name]}")
+    for name, array in graph.constants.items():
+        if type_of(array) != graph.types[name]:
+            raise _broken(step, name, f"is a constant of {type_of(array)}, not {graph.types[name]}")
     for node in graph.nodes:
         _verify_node(graph, node, known, step)
         known.update(node.outputs)

@@ -1,7 +1,7 @@
 """Kernels as C, in the vocabulary of `runtime/kernels.h`."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import numpy as np
 
@@ -54,7 +54,7 @@ def phase_name(kernel: str, number: int) -> str:
 def print_kernel(kernel: Kernel) -> str:
     """C functions, one for each phase: `void NAME_0(char *const *, char *scratch, i64 task)`."""
     lines = [
-        f"static const i32 {kernel.name}_{one.name}[{len(one.values)}] = {{{', '.join(map(str, one.values))}}};"
+        f"static const i32 {kernel.name}_{one.name}[] = {{{', '.join(map(str, one.values))}}};"
         for one in kernel.tables
     ]
     for number, phase in enumerate(kernel.phases):
@@ -69,12 +69,12 @@ def _phase(kernel: Kernel, number: int, phase: Phase) -> Iterator[str]:
         kind = memory_type(one.dtype)
         yield f"  {constant}{kind} *restrict {one.name} = ({constant}{kind} *)arguments[{place}];"
     offset = 0
-    for one in kernel.scratch:
-        kind = memory_type(one.dtype)
-        yield f"  {kind} *restrict {one.name} = ({kind} *)(scratch + {offset});"
-        offset += scratch_bytes(one.dtype, one.count)
-    for one in kernel.tables:
-        yield f"  const i32 *{one.name} = {kernel.name}_{one.name};"
+    for scratch in kernel.scratch:
+        kind = memory_type(scratch.dtype)
+        yield f"  {kind} *restrict {scratch.name} = ({kind} *)(scratch + {offset});"
+        offset += scratch_bytes(scratch.dtype, scratch.count)
+    for table in kernel.tables:
+        yield f"  const i32 *{table.name} = {kernel.name}_{table.name};"
     yield from _block(phase.body, "  ")
     yield "}"
 
@@ -245,7 +245,7 @@ def _infinity(expr: Apply, sign: str) -> str:
     return number(Number(float(f"{sign}inf"), expr.arguments[0].kind))
 
 
-SPECIAL = {
+SPECIAL: Mapping[str, Callable[[Apply, list[str]], str]] = {
     "cast": _cast,
     "where": _where,
     "quotient": _quotient,

@@ -13,6 +13,7 @@ from ourcompiler.codegen.fold import windowed
 from ourcompiler.ir.graph import ABSENT, Graph, Node
 from ourcompiler.ir.index import Affine, Space, constant
 from ourcompiler.kernel.ir import Expr
+from ourcompiler.ops.table import Facts
 
 Place = tuple[Affine, ...]
 
@@ -54,7 +55,7 @@ def contraction(body: Graph, node: Node) -> Contraction:
 
 
 def _matmul(body: Graph, node: Node) -> Contraction:
-    """Axes that the right side does not have are rows too: a batch of images times one weight is one product."""
+    """Axes that the right side does not have are rows too: many images times one weight are one product."""
     left, right = (body.types[name].shape for name in node.inputs)
     out = body.types[node.output].shape
     rank = len(out) - 2
@@ -86,7 +87,8 @@ def _matmul(body: Graph, node: Node) -> Contraction:
 
 def _convolution(body: Graph, node: Node) -> Contraction:
     weight, out = body.types[node.inputs[1]].shape, body.types[node.output].shape
-    facts, groups = dict(node.attributes), node["group"]
+    facts: Facts = dict(node.attributes)
+    groups: int = node["group"]
     per_group, inputs = weight[0] // groups, weight[1]
 
     def from_left(elements: Elements, b: Place, row: Place, depth: Place) -> Expr:

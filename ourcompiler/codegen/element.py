@@ -56,7 +56,8 @@ class Elements:
     """Elements of the values of a group's body, for one block of the kernel.
 
     `ready` has values that the kernel computed itself, as a function of the index; `folds` how operators are
-    computed that need loops (those of a second result as `MaxPool.1`); `vector_lanes` is how many lanes the target likes.
+    computed that need loops (those of a second result as `MaxPool.1`); `vector_lanes` are
+    those that the target likes.
     """
 
     scope: Scope

@@ -28,6 +28,7 @@ from ourcompiler.kernel.ir import (
     index,
     splat,
 )
+from ourcompiler.ops.table import Facts
 from ourcompiler.ops.window import output_sizes
 
 Term = Callable[[Elements, tuple[Affine, ...]], Expr]
@@ -260,17 +261,17 @@ def _matmul(elements: Elements, node: Node, place: Index) -> Expr:
 
 
 def windowed(
-    elements: Elements, source: str, place: Index, tap: Index, facts: Mapping[str, object], fill: float | int
+    elements: Elements, source: str, place: Index, tap: Index, facts: Facts, fill: float | int
 ) -> tuple[Index, tuple[Guard, ...]]:
-    """Where a tap of a window at a position lies in the image, and the guards that say whether it is inside."""
+    """Where a tap of a window lies in the image, and the guards that say whether it is inside."""
     space, shape = elements.scope.space, elements.body.types[source].shape
     strides, dilations, pads = (facts[name] for name in ("strides", "dilations", "pads"))
     at, guards = [], []
     for axis, size in enumerate(shape[2:]):
         where = space.add(
-            space.multiply(place[axis], strides[axis]),  # type: ignore[index]
-            space.multiply(tap[axis], dilations[axis]),  # type: ignore[index]
-            constant(-pads[axis]),  # type: ignore[index]
+            space.multiply(place[axis], strides[axis]),
+            space.multiply(tap[axis], dilations[axis]),
+            constant(-pads[axis]),
         )
         at.append(where)
         guards.append(Guard(where, size))
@@ -279,7 +280,8 @@ def windowed(
 
 def _conv(elements: Elements, node: Node, place: Index) -> Expr:
     image, weight = (elements.body.types[name] for name in node.inputs[:2])
-    facts, dtype = dict(node.attributes), wide(image.dtype)
+    facts: Facts = dict(node.attributes)
+    dtype = wide(image.dtype)
     per_group = weight.shape[0] // facts["group"]
     extents = (*weight.shape[2:], weight.shape[1])
 
@@ -310,7 +312,8 @@ def biased(elements: Elements, node: Node, total: Expr, channel: Affine, dtype: 
 def _conv_transpose(elements: Elements, node: Node, place: Index) -> Expr:
     """For each output the taps that reach it: those where the way to the input is a whole number of steps."""
     image, weight = (elements.body.types[name] for name in node.inputs[:2])
-    facts, dtype = dict(node.attributes), wide(image.dtype)
+    facts: Facts = dict(node.attributes)
+    dtype = wide(image.dtype)
     per_group, inputs = weight.shape[1], image.shape[1] // facts["group"]
     extents = (*weight.shape[2:], inputs)
 
@@ -342,7 +345,8 @@ def _conv_transpose(elements: Elements, node: Node, place: Index) -> Expr:
 
 
 def _pool(elements: Elements, node: Node, place: Index) -> Expr:
-    image, facts = elements.body.types[node.inputs[0]], dict(node.attributes)
+    image = elements.body.types[node.inputs[0]]
+    facts: Facts = dict(node.attributes)
     kernel = tuple(facts["kernel"])
     dtype = image.dtype if node.op == "MaxPool" else wide(image.dtype)
     fill = _limits(dtype)[0] if node.op == "MaxPool" else 0
@@ -370,7 +374,7 @@ def _window_count(
     sizes: tuple[int, ...],
     kernel: tuple[int, ...],
     place: Index,
-    facts: Mapping[str, object],
+    facts: Facts,
 ) -> Expr:
     """How many elements the mean is over: known for each position along each axis, so a product of tables."""
     space, found = elements.scope.space, None
@@ -386,11 +390,9 @@ def _window_count(
     return elements.scope.let(found)
 
 
-def window_counts(
-    sizes: tuple[int, ...], kernel: tuple[int, ...], facts: Mapping[str, object]
-) -> list[tuple[int, ...]]:
+def window_counts(sizes: tuple[int, ...], kernel: tuple[int, ...], facts: Facts) -> list[tuple[int, ...]]:
     """For each axis and position: the taps that count, which are those on the image, or on its border too."""
-    strides, dilations, pads = (tuple(facts[name]) for name in ("strides", "dilations", "pads"))  # type: ignore[call-overload]
+    strides, dilations, pads = (tuple(facts[name]) for name in ("strides", "dilations", "pads"))
     counts = output_sizes(sizes, kernel, facts)
     found = []
     for axis, size in enumerate(sizes):
@@ -412,7 +414,7 @@ def _max_place(elements: Elements, node: Node, place: Index) -> Expr:
     if elements.lane is not None:
         raise NotInLanesError
     scope, image = elements.scope, elements.body.types[node.inputs[0]]
-    facts = dict(node.attributes)
+    facts: Facts = dict(node.attributes)
     best = scope.variable(Number(_limits(image.dtype)[0], Kind(image.dtype)))
     where = scope.variable(index(0))
     with ExitStack() as loops:

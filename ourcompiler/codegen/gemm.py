@@ -375,13 +375,13 @@ def _finish(
         for place, value in enumerate(vectors):
             scope.emit(Store(gemm.result, index(number * tile.columns + place * tile.lanes), value))
     with scope.axis(height, "i") as offset:
-        number = scope.space.add(row, offset)
-        rows = scope.space.delinear(number, gemm.what.rows)
+        at = scope.space.add(row, offset)
+        rows = scope.space.delinear(at, gemm.what.rows)
         rows = tuple(
             scope.dim(extent, scope.let(scope.place(one), "o")) if one.terms else one
             for one, extent in zip(rows, gemm.what.rows, strict=True)
         )
-        _finish_row(gemm, batch, panel, rows, (number, offset))
+        _finish_row(gemm, batch, panel, rows, (at, offset))
 
 
 def _finish_row(gemm: Gemm, batch: Place, panel: Affine, rows: Place, row: tuple[Affine, Affine]) -> None:
@@ -450,13 +450,11 @@ def _finish_one(
 
 def group_sinks(group: Group, scope: Scope) -> dict[str, Sink]:
     """The group's results, in the layouts chosen for them."""
-    return {
-        name: (
-            group.stored[name].buffer,
-            lambda place, name=name: group.storages[name].at(scope.space, place),
-        )
-        for name in group.written
-    }
+
+    def to(name: str) -> Callable[[Index], Affine]:
+        return lambda place: group.storages[name].at(scope.space, place)
+
+    return {name: (group.stored[name].buffer, to(name)) for name in group.written}
 
 
 def is_packed(group: Group, node: Node) -> bool:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ourcompiler.codegen import attention, gemm, nest, rows, sequential
-from ourcompiler.codegen.contraction import Contraction, Tile
+from ourcompiler.codegen.contraction import Contraction, Tile, panel_count
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.role import Role, role
 from ourcompiler.ir.graph import Array, Node
@@ -137,7 +137,7 @@ def _packer(anchor: Node, what: Contraction, tile: Tile) -> Callable[[Array], Ar
             matrix = split.transpose(0, 3, 2, 1).reshape(groups, what.depth_count, what.columns)
         else:
             matrix = array.reshape(what.batch_count, what.depth_count, what.columns)
-        panels = gemm.panel_count(what.columns, tile)
+        panels = panel_count(what.columns, tile)
         found = np.zeros(gemm.right_array_shape(what, tile), np.float32)
         for panel in range(panels):
             part = matrix[:, :, panel * tile.columns : (panel + 1) * tile.columns]

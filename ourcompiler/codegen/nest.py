@@ -271,7 +271,7 @@ def spread(scope: Scope, shape: tuple[int, ...], groups: list[list[int]], dims: 
 
 
 def store(scope: Scope, buffer: str, where: Affine, value: Expr, step: int, lane: Lane | None) -> None:
-    """Write one element, or one for each lane; raises `NotInLanesError` when lanes do not lie side by side."""
+    """Write one element, or one a lane; raises `NotInLanesError` when lanes do not lie side by side."""
     if lane is None:
         scope.emit(Store(buffer, scope.place(where), value))
         return

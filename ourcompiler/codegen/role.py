@@ -49,6 +49,6 @@ def is_product(graph: Graph, node: Node) -> bool:
     if any(one.dtype is not DType.F32 for one in types):
         return False
     if node.op == "Conv":
-        per_group = types[1].shape[0] // node["group"]
+        per_group: int = types[1].shape[0] // node["group"]
         return per_group >= 4
     return types[1].shape[-1] >= 4

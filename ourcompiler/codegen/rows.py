@@ -124,7 +124,8 @@ class Rows:
         scope, extents = self.scope, self.inner_extents
         with ExitStack() as stack:
             dims = [stack.enter_context(scope.axis(extent, "r")) for extent in extents[:-1]]
-            last, start = extents[-1], index(0)
+            last = extents[-1]
+            start: Expr = index(0)
             if self.along and self.lanes > 1:
                 stop = vector_end(scope, start, index(last), self.lanes)
                 with scope.loop(start, stop, self.lanes, "r") as name:

@@ -1,4 +1,4 @@
-"""Operators whose elements depend on one another: running sums, the first k, scatters. One element at a time."""
+"""Operators that go one element after another: running sums, the first k, scatters."""
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
@@ -112,10 +112,13 @@ def _copied(group: Group, scope: Scope, node: Node) -> Phase:
     shape = group.body.types[node.output].shape
     rows, width = prod(shape[:-1]), shape[-1] if shape else 1
     loops = Loops(shape[:-1], width, max(1, TASK_WORK // max(width, 1)), max(width, 1))
-    with scope.block() as body, task_rows(scope, loops) as (outer, (start, stop)):
-        with scope.loop(start, stop) as name:
-            place = (*outer, scope.dim(width, name)) if shape else ()
-            _put(group, scope, node.output, place, group.elements(scope).at(node.inputs[0], place))
+    with (
+        scope.block() as body,
+        task_rows(scope, loops) as (outer, (start, stop)),
+        scope.loop(start, stop) as name,
+    ):
+        place = (*outer, scope.dim(width, name)) if shape else ()
+        _put(group, scope, node.output, place, group.elements(scope).at(node.inputs[0], place))
     return Phase(loops.tasks if rows else 0, tuple(body))
 
 

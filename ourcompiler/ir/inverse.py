@@ -75,8 +75,7 @@ def digits(place: Affine, extents: Sequence[int]) -> list[Digit] | None:
         found = _cuts(atom)
         if found is None:
             return None
-        dim, places = found
-        cuts[dim].update(one for one in places if one < extents[dim])
+        cuts[found[0]].update(one for one in found[1] if one < extents[found[0]])
     result = []
     for dim, places in cuts.items():
         chain = [*sorted(places), extents[dim]]

@@ -79,7 +79,9 @@ def expression(expr: Expr, binding: int = 0) -> str:
     """A value as text, in parentheses where what is around it binds more tightly."""
     match expr:
         case Number(value, kind):
-            shown = float(value) if kind.dtype.is_float else bool(value) if kind.dtype is DType.BOOL else value
+            shown = (
+                float(value) if kind.dtype.is_float else bool(value) if kind.dtype is DType.BOOL else value
+            )
             return str(value) if kind == INDEX else f"{shown!r}:{kind}"
         case Name(name, _):
             return name

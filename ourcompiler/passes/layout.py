@@ -93,7 +93,7 @@ def written_fastest(body: Graph, name: str) -> int | None:
             case Role.PRODUCT:
                 return 1 if node.op == "Conv" else len(shape) - 1
             case Role.ROWS if node.op != "GroupNorm":
-                return node["axis"] % len(shape)
+                return int(node["axis"]) % len(shape)
     return None
 
 
@@ -124,13 +124,13 @@ def _read_fastest(body: Graph, node: Node, value: str) -> int | None:
         case Role.PRODUCT:
             return rank - 1
         case Role.ROWS if value == node.inputs[0]:
-            return 1 if node.op == "GroupNorm" else node["axis"] % rank
+            return 1 if node.op == "GroupNorm" else int(node["axis"]) % rank
         case Role.FOLD if node.op in ("Conv", "ConvTranspose") and value == node.inputs[1]:
             return 0 if node.op == "Conv" else 1
         case Role.FOLD if node.op in ("Conv", "ConvTranspose", "MaxPool", "AveragePool", "LpPool"):
             return 1 if value == node.inputs[0] else None
         case Role.FOLD if node.op.startswith("Reduce") and node["axes"]:
-            return max(axis % rank for axis in node["axes"])
+            return max(int(axis) % rank for axis in node["axes"])
     return None
 
 
@@ -164,10 +164,7 @@ def _cost(storage: Storage, demand: Demand) -> float:
     """What reading (or writing) through the view costs with this layout, in elements moved."""
     space: Space = demand.shown.space
     place = storage.at(space, demand.shown.results)
-    if demand.shown.shape[demand.fastest] == 1:
-        along = 1
-    else:
-        along = place.coefficient(Dim(demand.fastest))
+    along = 1 if demand.shown.shape[demand.fastest] == 1 else place.coefficient(Dim(demand.fastest))
     mixed = any(
         isinstance(atom, Quotient | Remainder | Entry) and demand.fastest in type(place)(0, ((atom, 1),)).dims
         for atom, _ in place.terms

@@ -74,7 +74,7 @@ def taken(shown: IndexMap, array: Array) -> Array:
     grid = np.indices(shown.shape, sparse=True) if shown.shape else []
     places = tuple(evaluated(one, grid) for one in shown.results)
     if not shown.guards:
-        found = array[places] if places else array
+        found: Array = array[places] if places else array
         return np.ascontiguousarray(np.broadcast_to(found, shown.shape))
     inside = np.array(True)
     for guard in shown.guards:
@@ -120,4 +120,5 @@ def _atom(atom: Atom, grid: object) -> Array:
         case Remainder(of, by):
             return evaluated(of, grid) % by
         case Entry(table, at):
-            return np.asarray(table)[np.clip(evaluated(at, grid), 0, len(table) - 1)]
+            entries: Array = np.asarray(table)
+            return np.asarray(entries[np.clip(evaluated(at, grid), 0, len(table) - 1)])

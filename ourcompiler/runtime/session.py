@@ -48,7 +48,7 @@ class Session:
         for number, (name, one) in enumerate(rows):
             place = getattr(self._library, function)(self._session, number)
             data = (ctypes.c_uint8 * one.byte_count).from_address(place)
-            found[name] = np.frombuffer(data, one.dtype.numpy, count=one.element_count).reshape(one.shape)
+            found[name] = np.ctypeslib.as_array(data).view(one.dtype.numpy).reshape(one.shape)
         return found
 
     def set_inputs(self, inputs: Mapping[str, Array]) -> None:

@@ -114,7 +114,8 @@ def _where(drawer: Drawer, x: str) -> str:
 
 
 def _reshape(drawer: Drawer, x: str) -> str:
-    count, shape = prod(drawer.of(x)), []
+    count = prod(drawer.of(x))
+    shape: list[int] = []
     while count > 1 and len(shape) < 4:
         factor = drawer.random.choice([one for one in range(1, min(count, 40) + 1) if count % one == 0])
         shape.append(factor)

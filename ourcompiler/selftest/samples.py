@@ -2,6 +2,7 @@
 
 import zlib
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -61,7 +62,7 @@ def graph_of(case: Case) -> Graph:
         ABSENT if one is None else builder.input(f"x{number}", one)
         for number, one in enumerate(case.sample.types)
     ]
-    made = builder.add(case.row.name, names, **case.sample.facts)
+    made = builder.add(case.row.name, names, **dict[str, Any](case.sample.facts))
     return builder.graph([(f"y{number}", name) for number, name in enumerate(made)])
 
 

@@ -1,7 +1,5 @@
 """Generated code against the reference: every sample of every operator, for every target that runs here."""
 
-from pathlib import Path
-
 import numpy as np
 import pytest
 
@@ -11,10 +9,14 @@ from ourcompiler.targets import runnable_here
 
 
 @pytest.fixture(scope="module", params=runnable_here())
-def results(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
+def results(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> dict[str, dict[str, np.ndarray]]:
     graphs = {str(case): graph_of(case) for case in CASES}
     inputs = {str(case): inputs_of(case) for case in CASES}
-    return run_all(graphs, inputs, tmp_path_factory.mktemp("generated") / "package", target_name=request.param)
+    return run_all(
+        graphs, inputs, tmp_path_factory.mktemp("generated") / "package", target_name=request.param
+    )
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)

@@ -39,7 +39,12 @@ WAYS = {
     "heads of the transposed": chain(to(2, 5, 3, 4), turn(0, 2, 3, 1), source=(2, 5, 12)),
     "windows": chain(to(1, 2, 4, 3, 4, 5), turn(0, 1, 3, 2, 4, 5), to(6, 16, 5), source=(1, 8, 12, 5)),
     "rolled windows": chain(
-        rolled(1, -2), rolled(2, -2), to(1, 2, 4, 3, 4, 5), turn(0, 1, 3, 2, 4, 5), to(6, 16, 5), source=(1, 8, 12, 5)
+        rolled(1, -2),
+        rolled(2, -2),
+        to(1, 2, 4, 3, 4, 5),
+        turn(0, 1, 3, 2, 4, 5),
+        to(6, 16, 5),
+        source=(1, 8, 12, 5),
     ),
     "a roll": chain(rolled(0, 3), source=(7, 2)),
     "ones": chain(to(1, 6, 1), turn(2, 1, 0), source=(6,)),

@@ -30,7 +30,10 @@ def test_every_kernel_comes_back() -> None:
 BROKEN = {
     "no kernel": ("hello", "a kernel begins with"),
     "no phase": ("kernel k(b0: f32)\n  let x: i64 = 1", "here a phase should begin"),
-    "an unknown name": ("kernel k(b0: out f32)\n  phase 1\n    b0[nowhere] = 1.0:f32", "nothing is named nowhere"),
+    "an unknown name": (
+        "kernel k(b0: out f32)\n  phase 1\n    b0[nowhere] = 1.0:f32",
+        "nothing is named nowhere",
+    ),
     "an unknown type": ("kernel k(b0: f33)\n  phase 1", "there is no element type 'f33'"),
     "an unknown buffer": ("kernel k(b0: f32)\n  phase 1\n    let x: f32 = b1[0]", "there is no buffer b1"),
     "half a value": ("kernel k(b0: f32)\n  phase 1\n    let x: i64 = 1 +", "more expected"),

@@ -1,4 +1,4 @@
-"""The plan of memory: nothing that is needed at the same time overlaps, and little more than the most is taken."""
+"""The plan of memory: nothing that is needed at the same time overlaps."""
 
 import pytest
 from hypothesis import given
