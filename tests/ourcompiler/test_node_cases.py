@@ -43,7 +43,7 @@ def numpy_array(value: Any) -> np.ndarray:
 
 
 def imported(model: onnx.ModelProto, inputs: list[Any]) -> Graph:
-    """The graph; with integer, boolean and single inputs as constants where it needs to know them."""
+    """The graph; with integers, booleans and vectors among the inputs as constants where it needs to know them."""
     try:
         return import_model(model, Path(), {})
     except CompileError as error:
@@ -53,7 +53,7 @@ def imported(model: onnx.ModelProto, inputs: list[Any]) -> Graph:
     bound.CopyFrom(model)
     for value, array in zip(model.graph.input, inputs, strict=False):
         known = numpy_array(array)
-        if known.dtype.kind in "iub" or known.size == 1:
+        if known.dtype.kind in "iub" or known.ndim <= 1:
             bound.graph.initializer.append(numpy_helper.from_array(known, value.name))
     return import_model(bound, Path(), {})
 
