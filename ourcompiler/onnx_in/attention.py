@@ -71,7 +71,7 @@ def _attended(
 
 
 def _scaled(query: Value, key: Value, scale: float) -> Value:
-    """The product, scaled: once, or for short floats on both sides as the standard has it, for their range."""
+    """The product, scaled: once, or for short floats on both sides, as the standard has it."""
     if query.dtype in (DType.F32, DType.F64):
         return (query * scale) @ key.swapped(2, 3)
     return (query * sqrt(scale)) @ (key.swapped(2, 3) * sqrt(scale))

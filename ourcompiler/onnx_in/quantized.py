@@ -1,4 +1,4 @@
-"""Integers that stand for numbers: scales and zero points are rows in float32, products are exact in int32."""
+"""Integers that stand for numbers: scales are rows in float32, products are exact in int32."""
 
 from collections.abc import Sequence
 from math import prod

@@ -170,7 +170,7 @@ def _line(size: int, aligned: bool) -> Array:
 
 
 def _roi_align(site: Site) -> Sequence[str]:
-    """Every region cut into cells, and in every cell a few samples, of which the mean or the greatest is kept."""
+    """Every region cut into cells, and of a few samples in each the mean or the greatest."""
     x, regions, owners = (operand(site, number) for number in range(3))
     rows, columns = site.attribute("output_height", 1), site.attribute("output_width", 1)
     samples, mode = site.attribute("sampling_ratio", 0), site.attribute("mode", "avg")

@@ -1,4 +1,4 @@
-"""Masks, indices and borders: what is kept, moved or filled in, by constants where the standard has operands."""
+"""Masks, indices and borders: what is kept, moved or filled in."""
 
 from collections.abc import Sequence
 from math import prod

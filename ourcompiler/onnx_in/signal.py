@@ -18,7 +18,7 @@ FIRST_OPSET_WITH_AXIS_OPERAND = 20
 
 
 def _turns(count: int, rows: int, columns: int) -> tuple[Array, Array]:
-    """Cosine and sine of every pair of places; angles in whole turns of `count`, so that 0 and ±1 are exact."""
+    """Cosine and sine of every pair of places; `count` are a whole turn, and 0 is exact."""
     steps = np.outer(np.arange(rows), np.arange(columns)) % count
     angles = 2 * np.pi * steps / count
     cosine, sine = np.cos(angles), np.sin(angles)

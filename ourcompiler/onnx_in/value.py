@@ -23,6 +23,8 @@ class Value:
     site: Site
     name: str
 
+    __array_ufunc__ = None  # an array on the left leaves the operator to the value on the right
+
     @property
     def type(self) -> TensorType:
         """Element type and shape."""

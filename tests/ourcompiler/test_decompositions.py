@@ -12,6 +12,8 @@ import onnx
 import pytest
 
 from ourcompiler.onnx_in.load import import_model
+from ourcompiler.ops.catalogue import OPS
+from ourcompiler.ops.table import View
 
 Single = Callable[..., onnx.ModelProto]
 Computed = Callable[[onnx.ModelProto, dict[str, Any]], dict[str, np.ndarray]]
@@ -60,6 +62,10 @@ def test_repeating_elements_is_a_view_without_a_table(single: Single) -> None:
     how = {"coordinate_transformation_mode": "asymmetric", "nearest_mode": "floor"}
     graph = import_model(single("Resize", {"x": drawn(1, 2, 5, 4)}, scales, **how), Path(), {})
     assert [node.op for node in graph.nodes] == ["Take", "Take"]
+    code = OPS["Take"].code
+    assert isinstance(code, View)
+    views = [code.views(graph.types[node.inputs[0]], dict(node.attributes))[0] for node in graph.nodes]
+    assert [str(view.results[axis]) for axis, view in zip((2, 3), views, strict=True)] == ["d2 // 2", "d3 // 3"]
 
 
 def by_runtime(model: onnx.ModelProto, inputs: dict[str, Any]) -> dict[str, np.ndarray]:

@@ -43,7 +43,7 @@ def numpy_array(value: Any) -> np.ndarray:
 
 
 def imported(model: onnx.ModelProto, inputs: list[Any]) -> Graph:
-    """The graph; with integers, booleans and vectors among the inputs as constants where it needs to know them."""
+    """The graph; integers, booleans and vectors among the inputs are constants if it needs to know them."""
     try:
         return import_model(model, Path(), {})
     except CompileError as error:

@@ -1,4 +1,4 @@
-"""Every operator that cannot take what it is given says which node it is, what does not fit, and what to try."""
+"""Every operator that cannot take what it is given says where, what does not fit, and what to try."""
 
 from collections.abc import Callable
 from pathlib import Path

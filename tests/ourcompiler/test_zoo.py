@@ -1,4 +1,4 @@
-"""Every network of the zoo becomes a graph. Weights that are drawn are left as holes in a file: none is read."""
+"""Every network of the zoo becomes a graph. Drawn weights are holes in a file here: none is read."""
 
 import shutil
 from pathlib import Path
