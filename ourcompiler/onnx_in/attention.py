@@ -170,7 +170,9 @@ def _rotary(site: Site) -> Sequence[str]:
         wide, heads = x.reshape(*x.shape[:2], count, x.shape[2] // count), 2
     size = site.attribute("rotary_embedding_dim", 0) or wide.shape[3]
     if size % 2 or size > wide.shape[3]:
-        raise site.error(f"{size} of {wide.shape[3]} elements turned", "an even number, and no more than there are")
+        raise site.error(
+            f"{size} of {wide.shape[3]} elements turned", "an even number, and no more than there are"
+        )
     if site.has(3):
         cosine, sine = (one.apply("Gather", operand(site, 3), axis=0) for one in (cosine, sine))
     turned, rest = wide.part(3, 0, size), wide.part(3, size, wide.shape[3])
@@ -192,7 +194,7 @@ def _for_positions(x: Value, heads: int, size: int) -> Value:
 
 
 def _turned(x: Value, cosine: Value, sine: Value) -> Value:
-    """x · cos + partner · ±sin: nothing is taken apart and joined, so that it is one kernel."""
+    """It · cos + partner · ±sin: nothing is taken apart and joined, so that it is one kernel."""
     size = x.shape[3]
     place = np.arange(size)
     if x.site.attribute("interleaved", 0):

@@ -72,7 +72,9 @@ def _convert(node: onnx.NodeProto, builder: Builder, names: dict[str, str], opse
         made = convert(site)
     except (ValueError, TypeError, IndexError, KeyError) as error:
         hint = f"compare the node with {node.op_type} of opset {opset} in the standard"
-        raise CompileError(f"its operands or attributes do not fit: {error}", where=where, hint=hint) from error
+        raise CompileError(
+            f"its operands or attributes do not fit: {error}", where=where, hint=hint
+        ) from error
     for output, value in zip(node.output, made, strict=False):
         if output:
             names[output] = value

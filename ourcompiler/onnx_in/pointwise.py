@@ -148,8 +148,9 @@ def _p_relu(site: Site) -> Sequence[str]:
 
 
 def _dropout(site: Site) -> Sequence[str]:
-    """Nothing, outside of training."""
-    if site.has(2) and bool(np.any(site.known(2, "its training mode"))):
+    """Nothing, outside of training, or when nothing is dropped."""
+    trains = site.has(2) and bool(np.any(site.known(2, "its training mode")))
+    if trains and not (site.has(1) and not np.any(site.known(1, "its ratio"))):
         raise site.error("dropout that is training", "export the network for inference")
     found = [site.emit("Identity", (site.operand(0),))]
     if len(site.node.output) > 1:

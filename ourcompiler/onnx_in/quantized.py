@@ -28,7 +28,9 @@ def _placed(x: Value, like: Value) -> Value:
     if block:
         wide = x.take(axis, np.arange(like.shape[axis]) // block)
         if wide.shape != like.shape:
-            raise site.error(f"scales of {x.shape} for blocks of {block} of {like.shape}", "one for each block")
+            raise site.error(
+                f"scales of {x.shape} for blocks of {block} of {like.shape}", "one for each block"
+            )
         return wide
     if x.shape != (like.shape[axis],):
         raise site.error(f"scales of {x.shape} along axis {axis} of {like.shape}", "one for each place")

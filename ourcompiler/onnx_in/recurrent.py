@@ -8,7 +8,7 @@ import numpy as np
 
 from ourcompiler.ir.types import DType
 from ourcompiler.onnx_in.site import Convert, Site
-from ourcompiler.onnx_in.value import Value, constant, joined, names, operand, optional, stacked
+from ourcompiler.onnx_in.value import Value, constant, names, operand, optional, stacked
 
 LONGEST = 1024
 """Steps that are unrolled; a step is a dozen rows."""
@@ -195,7 +195,9 @@ def _direction(site: Site, number: int, kind: Kind, activations: tuple[Activatio
     recurrent = operand(site, R).at(0, number)
     size = recurrent.shape[1]
     if recurrent.shape != (kind.gates * size, size):
-        raise site.error(f"recurrent weights of {site.type(R).shape}", f"{kind.gates} gates, one after another")
+        raise site.error(
+            f"recurrent weights of {site.type(R).shape}", f"{kind.gates} gates, one after another"
+        )
     bias, peepholes = optional(site, B), optional(site, PEEPHOLES)
     return Direction(
         site,

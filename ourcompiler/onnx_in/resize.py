@@ -111,7 +111,7 @@ def taps(axis: Stretch, rule: Rule) -> tuple[Array, Array]:
 def _kernel(far: Array, rule: Rule) -> Array:
     """The weight of an element at this distance."""
     if rule.mode == "linear":
-        return np.clip(1 - far, 0, 1)
+        return np.asarray(np.clip(1 - far, 0, 1))
     a = rule.coefficient
     near = ((a + 2) * far - (a + 3)) * far * far + 1
     away = ((a * far - 5 * a) * far + 8 * a) * far - 4 * a
@@ -121,7 +121,7 @@ def _kernel(far: Array, rule: Rule) -> Array:
 def nearest(axis: Stretch, rule: Rule) -> Array:
     """The place in the source for each output element."""
     rounded = ROUNDINGS[rule.rounding](coordinates(axis, rule.transformation))
-    return np.clip(rounded, 0, axis.source - 1).astype(np.int64)
+    return np.asarray(np.clip(rounded, 0, axis.source - 1), np.int64)
 
 
 def resized(x: Value, stretches: Mapping[int, Stretch], rule: Rule) -> Value:
@@ -204,7 +204,9 @@ def _checked(site: Site, stretches: Mapping[int, Stretch], rule: Rule) -> Value:
         raise site.error("a mean of booleans", "use the mode nearest, or cast them")
     for number, axis in stretches.items():
         if axis.count < 1 or axis.source < 1:
-            raise site.error(f"axis {number} of {axis.source} resized to {axis.count}", "no axis may be empty")
+            raise site.error(
+                f"axis {number} of {axis.source} resized to {axis.count}", "no axis may be empty"
+            )
     try:
         return resized(x, stretches, rule)
     except KeyError as error:

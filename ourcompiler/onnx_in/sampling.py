@@ -12,7 +12,7 @@ from ourcompiler.ir.graph import Array
 from ourcompiler.ir.types import DType
 from ourcompiler.onnx_in.neural import integers_of, window_facts
 from ourcompiler.onnx_in.site import Convert, Site
-from ourcompiler.onnx_in.value import Value, along, constant, names, operand, optional
+from ourcompiler.onnx_in.value import Value, along, names, operand, optional
 
 CUBIC = -0.75
 OLD_MODES = {"bilinear": "linear", "bicubic": "cubic"}
@@ -30,38 +30,16 @@ class Tap:
 
 @dataclass(frozen=True, slots=True)
 class Edge:
-    """What lies beyond the ends of an axis: of the middle of the last elements when `aligned`."""
+    """What is read beyond the ends of an axis, which lie in the middle of its last elements if `aligned`."""
 
     size: int
     padding: str
     aligned: bool
 
     @property
-    def low(self) -> float:
-        """Where the axis begins."""
-        return 0.0 if self.aligned else -0.5
-
-    @property
-    def high(self) -> float:
-        """Where it ends."""
-        return self.low + self.period / 2
-
-    @property
     def period(self) -> int:
         """Twice its length: after it a reflection repeats."""
         return 2 * (self.size - 1) if self.aligned else 2 * self.size
-
-    def brought_in(self, place: Value) -> Value:
-        """A place beyond the ends, brought in as the padding says."""
-        if self.padding == "zeros":
-            return place
-        if self.padding == "border" or not self.period:
-            found = place.clip(0.0, float(self.size - 1))
-        else:
-            around = (place - self.low) % float(self.period)
-            found = around.apply("Min", float(self.period) - around) + self.low
-        within = place.constant(self.low).at_most(place) & place.at_most(self.high)
-        return within.choose(place, found)
 
     def tap(self, index: Value, weight: Value | None) -> Tap:
         """One place, an integer, which may lie beyond the ends still."""
@@ -97,8 +75,7 @@ KERNELS: Mapping[str, Callable[[Value], list[tuple[int, Value]]]] = {"linear": _
 def _taps(place: Value, mode: str, edge: Edge) -> list[Tap]:
     """What is read along one axis."""
     if mode == "nearest":
-        return [edge.tap(edge.brought_in(place.apply("Round")).cast(DType.I64), None)]
-    place = edge.brought_in(place)
+        return [edge.tap(place.apply("Round").cast(DType.I64), None)]
     below = place.apply("Floor")
     first = below.cast(DType.I64)
     return [edge.tap(first + step, weight) for step, weight in KERNELS[mode](place - below)]
@@ -119,7 +96,9 @@ def _sampled(x: Value, taps: Sequence[Sequence[Tap]]) -> Value:
         for size, tap in zip(image[1:], chosen[1:], strict=True):
             index = index * size + tap.index
         points = index.shape[1]
-        found = flat.apply("GatherElements", index.reshape(batch, 1, points).expand(batch, channels, points), axis=2)
+        found = flat.apply(
+            "GatherElements", index.reshape(batch, 1, points).expand(batch, channels, points), axis=2
+        )
         inside = _together([tap.inside for tap in chosen], Value.__and__)
         weight = _together([tap.weight for tap in chosen], Value.__mul__)
         found = found if inside is None else inside.reshape(batch, 1, points).choose(found, 0)
@@ -135,7 +114,9 @@ def _grid_sample(site: Site) -> Sequence[str]:
     mode, padding = OLD_MODES.get(mode, mode), site.attribute("padding_mode", "zeros")
     rank = x.rank - 2
     if mode not in ("nearest", *KERNELS) or padding not in PADDINGS:
-        raise site.error(f"the mode {mode!r} with padding {padding!r}", "nearest, linear, cubic; zeros, border, reflection")
+        raise site.error(
+            f"the mode {mode!r} with padding {padding!r}", "nearest, linear, cubic; zeros, border, reflection"
+        )
     if rank < 1 or grid.rank != rank + 2 or grid.shape[-1] != rank or grid.shape[0] != x.shape[0]:
         raise site.error(f"a grid of {grid.shape} for {x.shape}", "(batch, *places, axes)")
     wide = grid if grid.dtype is DType.F64 else grid.cast(DType.F32)
@@ -188,7 +169,9 @@ def _roi_align(site: Site) -> Sequence[str]:
     for low, high in product(down, across):
         assert low.weight is not None
         assert high.weight is not None
-        index = first + low.index.reshape(count, size[0], 1) * x.shape[3] + high.index.reshape(count, 1, size[1])
+        index = (
+            first + low.index.reshape(count, size[0], 1) * x.shape[3] + high.index.reshape(count, 1, size[1])
+        )
         weight = low.weight.reshape(count, size[0], 1, 1) * high.weight.reshape(count, 1, size[1], 1)
         parts.append(pixels.apply("Gather", index, axis=0) * weight.cast(x.dtype))
     whole = reduce(Value.__add__ if mode == "avg" else _greater, parts)
@@ -229,7 +212,11 @@ def _deformed_conv(site: Site) -> Sequence[str]:
         raise site.error(f"offsets of {offset.shape}, weights of {weight.shape}, {channels} channels", hint)
     moves = offset.reshape(batch * owners, reach, 2, points)
     taps = [
-        _taps((moves.at(2, axis) + base).reshape(batch * owners, reach * points), "linear", Edge(size, "zeros", True))
+        _taps(
+            (moves.at(2, axis) + base).reshape(batch * owners, reach * points),
+            "linear",
+            Edge(size, "zeros", True),
+        )
         for axis, (size, base) in enumerate(zip(x.shape[2:], _window_places(site, window, out), strict=True))
     ]
     found = _sampled(x.reshape(batch * owners, channels // owners, *x.shape[2:]), taps)

@@ -45,7 +45,9 @@ def _compress(site: Site) -> Sequence[str]:
     axis = axis_of(axis, x.rank)
     places = np.flatnonzero(site.known(1, "the shape of its result"))
     if places.size and places[-1] >= x.shape[axis]:
-        raise site.error(f"a condition of {places[-1] + 1} elements on an axis of {x.shape[axis]}", "no longer")
+        raise site.error(
+            f"a condition of {places[-1] + 1} elements on an axis of {x.shape[axis]}", "no longer"
+        )
     return names(x.take(axis, places))
 
 
@@ -58,7 +60,9 @@ def _non_zero(site: Site) -> Sequence[str]:
 def _reverse_sequence(site: Site) -> Sequence[str]:
     """The first elements along one axis, as many as each of the batch has, in reverse."""
     x = operand(site, 0)
-    time, batch = (axis_of(site.attribute(name, usual), x.rank) for name, usual in (("time_axis", 0), ("batch_axis", 1)))
+    time, batch = (
+        axis_of(site.attribute(name, usual), x.rank) for name, usual in (("time_axis", 0), ("batch_axis", 1))
+    )
     if time == batch:
         raise site.error(f"time and batch on one axis, {time}", "two different ones")
     lengths = operand(site, 1).cast(DType.I64)
@@ -88,13 +92,18 @@ def _columns_to_image(site: Site) -> Sequence[str]:
     image, block = site.integers(1, "image_shape"), site.integers(2, "block_shape")
     rank, places = len(image), prod(block)
     if x.rank != 3 or x.shape[1] % places or len(block) != rank:
-        raise site.error(f"columns of {x.shape} in blocks of {block} of an image of {image}", "(batch, channels · block, blocks)")
+        raise site.error(
+            f"columns of {x.shape} in blocks of {block} of an image of {image}",
+            "(batch, channels · block, blocks)",
+        )
     facts: dict[str, Attribute] = {
         name: tuple(site.attribute(name, (1,) * rank)) for name in ("strides", "dilations")
     }
     pads = tuple(site.attribute("pads", (0,) * (2 * rank)))
     counts, extra = [], []
-    for axis, (stride, dilation) in enumerate(zip(integers_of(facts, "strides"), integers_of(facts, "dilations"), strict=True)):
+    for axis, (stride, dilation) in enumerate(
+        zip(integers_of(facts, "strides"), integers_of(facts, "dilations"), strict=True)
+    ):
         free = image[axis] + pads[axis] + pads[axis + rank] - dilation * (block[axis] - 1) - 1
         counts.append(free // stride + 1)
         extra.append(free % stride)
@@ -138,7 +147,9 @@ def _tensor_scatter(site: Site) -> Sequence[str]:
         raise site.error(f"the mode {mode!r} along axis {axis}", "linear or circular, not along the batch")
     places = constant(site, along(np.arange(update.shape[axis], dtype=np.int64), axis, cache.rank))
     if starts is not None:
-        first = starts.cast(DType.I64).reshape(*[cache.shape[0] if one == 0 else 1 for one in range(cache.rank)])
+        first = starts.cast(DType.I64).reshape(
+            *[cache.shape[0] if one == 0 else 1 for one in range(cache.rank)]
+        )
         places = places + first
     if mode == "circular":
         places = places % cache.shape[axis]

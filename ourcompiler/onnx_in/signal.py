@@ -43,7 +43,7 @@ def _half_matrix(rows: int, count: int) -> Array:
     weights[0] = 1.0
     if count % 2 == 0 and rows > count // 2:
         weights[count // 2] = 1.0
-    whole = np.stack([cosine, -sine], axis=1) * weights[:, None, None]
+    whole: Array = np.stack([cosine, -sine], axis=1) * weights[:, None, None]
     return whole.reshape(rows * 2, count) / count
 
 
@@ -65,7 +65,9 @@ def _fourier(site: Site) -> Sequence[str]:
     axis = axis_of(axis, x.rank)
     parts = x.shape[-1]
     if parts not in (1, 2) or axis == x.rank - 1 or (inverse and half and parts == 1):
-        raise site.error(f"a transform of {x.shape} along axis {axis}", "the last axis is real, or real and imaginary")
+        raise site.error(
+            f"a transform of {x.shape} along axis {axis}", "the last axis is real, or real and imaginary"
+        )
     usual = 2 * (x.shape[axis] - 1) if inverse and half else x.shape[axis]
     count = int(site.known(1, "its length").reshape(-1)[0]) if site.has(1) else usual
     rows = min(x.shape[axis], count // 2 + 1 if inverse and half else count)
@@ -92,7 +94,9 @@ def _short_fourier(site: Site) -> Sequence[str]:
     else:
         length = x.shape[1] if window is None else window.shape[0]
     if x.rank != 3 or x.shape[2] not in (1, 2) or step < 1 or not 0 < length <= x.shape[1]:
-        raise site.error(f"frames of {length} every {step} of {x.shape}", "(batch, places, parts), frames within")
+        raise site.error(
+            f"frames of {length} every {step} of {x.shape}", "(batch, places, parts), frames within"
+        )
     _check_length(site, length)
     shape = (x.shape[0], 1 + (x.shape[1] - length) // step, length, x.shape[2])
     space = Space(shape)

@@ -5,6 +5,7 @@ from math import sqrt
 
 import numpy as np
 
+from ourcompiler.ir.graph import Attribute
 from ourcompiler.ir.types import DType
 from ourcompiler.onnx_in.recurrent import LONGEST, TOO_LONG
 from ourcompiler.onnx_in.site import Convert, Site
@@ -24,7 +25,8 @@ def _linear_attention(site: Site) -> Sequence[str]:
     if not shared or not count or count % shared:
         raise site.error(f"{count} heads share {shared} of keys and values", "the first is a multiple")
     query, key, value = (
-        _heads(operand(site, place), heads) for place, heads in ((QUERY, count), (KEY, shared), (VALUE, shared))
+        _heads(operand(site, place), heads)
+        for place, heads in ((QUERY, count), (KEY, shared), (VALUE, shared))
     )
     batch, _, steps, size = key.shape
     if not 0 < steps <= LONGEST:
@@ -71,7 +73,12 @@ def _causal_conv(site: Site) -> Sequence[str]:
         raise site.error(f"an operand of {x.shape} and weights of {weight.shape}", "both have 3 axes")
     reach = weight.shape[2] - 1
     wide = x.pad(2, reach, 0) if past is None else joined([past, x], 2)
-    facts = {"strides": (1,), "dilations": (1,), "pads": (0, 0), "group": x.shape[1]}
+    facts: dict[str, Attribute] = {
+        "strides": (1,),
+        "dilations": (1,),
+        "pads": (0, 0),
+        "group": x.shape[1],
+    }
     operands = (wide.name, weight.name, site.operand_or_absent(2))
     found = Value(site, site.emit("Conv", operands, **facts))
     activation = site.attribute("activation", "none")

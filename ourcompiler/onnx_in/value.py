@@ -193,7 +193,6 @@ class Value:
         return self.apply(op, axes=places, keepdims=keep)
 
 
-
 def constant(site: Site, value: Any) -> Value:
     """A constant of the element type of `value`."""
     return Value(site, site.builder.constant(value))

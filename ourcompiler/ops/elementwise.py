@@ -114,7 +114,9 @@ def _function(name: str) -> Code:
 def _float_unary(
     name: str, function: str, reference: Reference, domain: tuple[float, float] = ANY, tolerance: float = 1e-5
 ) -> OpDef:
-    return pointwise(name, 1, reference, _function(function), allowed=FLOATS, domain=domain, tolerance=tolerance)
+    return pointwise(
+        name, 1, reference, _function(function), allowed=FLOATS, domain=domain, tolerance=tolerance
+    )
 
 
 def _in_float(function: Callable[[Any], Any]) -> Reference:

@@ -65,7 +65,10 @@ def test_repeating_elements_is_a_view_without_a_table(single: Single) -> None:
     code = OPS["Take"].code
     assert isinstance(code, View)
     views = [code.views(graph.types[node.inputs[0]], dict(node.attributes))[0] for node in graph.nodes]
-    assert [str(view.results[axis]) for axis, view in zip((2, 3), views, strict=True)] == ["d2 // 2", "d3 // 3"]
+    assert [str(view.results[axis]) for axis, view in zip((2, 3), views, strict=True)] == [
+        "d2 // 2",
+        "d3 // 3",
+    ]
 
 
 def by_runtime(model: onnx.ModelProto, inputs: dict[str, Any]) -> dict[str, np.ndarray]:
@@ -185,7 +188,9 @@ def test_a_convolution_of_bytes_is_exact(how: str, single: Single, computed: Com
     groups = CONVOLUTIONS[how].get("group", 1)
     inputs = {"x": bytes_drawn(2, 4, 7, 8), "w": bytes_drawn(6, 4 // groups, 3, 2)}
     zeros = {"xz": np.uint8(3), "wz": np.uint8(7)}
-    agree(single("ConvInteger", inputs, zeros, opset=10, **CONVOLUTIONS[how]), inputs, computed, rtol=0, atol=0)
+    agree(
+        single("ConvInteger", inputs, zeros, opset=10, **CONVOLUTIONS[how]), inputs, computed, rtol=0, atol=0
+    )
 
 
 @pytest.mark.parametrize("how", CONVOLUTIONS)
@@ -203,7 +208,9 @@ def test_a_quantized_convolution(how: str, single: Single, computed: Computed) -
         "yz": np.uint8(100),
         "b": np.arange(6, dtype=np.int32) * 100,
     }
-    agree(single("QLinearConv", inputs, rest, opset=10, **CONVOLUTIONS[how]), inputs, computed, rtol=0, atol=1)
+    agree(
+        single("QLinearConv", inputs, rest, opset=10, **CONVOLUTIONS[how]), inputs, computed, rtol=0, atol=1
+    )
 
 
 @pytest.mark.parametrize("length", [None, 6, 12])
@@ -224,7 +231,9 @@ def test_a_fourier_transform(
 @pytest.mark.parametrize("length", [8, 9])
 def test_half_a_spectrum_is_enough_for_a_real_signal(length: int, single: Single, computed: Computed) -> None:
     signal = drawn(2, length, 1)
-    half = computed(single("DFT", {"x": signal}, {"n": None, "a": np.int64(1)}, onesided=1), {"x": signal})["y"]
+    half = computed(single("DFT", {"x": signal}, {"n": None, "a": np.int64(1)}, onesided=1), {"x": signal})[
+        "y"
+    ]
     assert half.shape == (2, length // 2 + 1, 2)
     rest = {"n": np.int64(length), "a": np.int64(1)}
     back = computed(single("DFT", {"x": half}, rest, onesided=1, inverse=1), {"x": half})["y"]

@@ -34,7 +34,9 @@ CASES: dict[str, tuple[Callable[[Single], onnx.ModelProto], str]] = {
         "axis 2 of 6 resized to 0",
     ),
     "Resize in a mode of its own": (
-        lambda single: single("Resize", {"x": IMAGE}, {"roi": None, "s": np.float32([1, 1, 2, 2])}, mode="lanczos"),
+        lambda single: single(
+            "Resize", {"x": IMAGE}, {"roi": None, "s": np.float32([1, 1, 2, 2])}, mode="lanczos"
+        ),
         "the mode 'lanczos'",
     ),
     "Resize with a coordinate mode of its own": (
@@ -63,19 +65,30 @@ CASES: dict[str, tuple[Callable[[Single], onnx.ModelProto], str]] = {
         ),
         "the policy 'perhaps'",
     ),
-    "Upsample without scales": (lambda single: single("Upsample", {"x": IMAGE}, opset=7), "its scales are missing"),
+    "Upsample without scales": (
+        lambda single: single("Upsample", {"x": IMAGE}, opset=7),
+        "its scales are missing",
+    ),
     "Attention without heads": (
         lambda single: single("Attention", {"q": f32(1, 2, 8), "k": f32(1, 2, 8), "v": f32(1, 2, 8)}),
         r"an operand of \(1, 2, 8\) for None heads",
     ),
     "Attention of heads that do not share": (
-        lambda single: single("Attention", {"q": f32(1, 3, 2, 8), "k": f32(1, 2, 2, 8), "v": f32(1, 2, 2, 8)}),
+        lambda single: single(
+            "Attention", {"q": f32(1, 3, 2, 8), "k": f32(1, 2, 2, 8), "v": f32(1, 2, 2, 8)}
+        ),
         "3 heads share 2",
     ),
     "Attention with half a past": (
         lambda single: single(
             "Attention",
-            {"q": f32(1, 2, 2, 8), "k": f32(1, 2, 2, 8), "v": f32(1, 2, 2, 8), "m": None, "p": f32(1, 2, 2, 8)},
+            {
+                "q": f32(1, 2, 2, 8),
+                "k": f32(1, 2, 2, 8),
+                "v": f32(1, 2, 2, 8),
+                "m": None,
+                "p": f32(1, 2, 2, 8),
+            },
         ),
         "past keys without past values",
     ),
@@ -88,11 +101,15 @@ CASES: dict[str, tuple[Callable[[Single], onnx.ModelProto], str]] = {
         "windows of -2 and -1",
     ),
     "RotaryEmbedding of an odd size": (
-        lambda single: single("RotaryEmbedding", {"x": f32(1, 2, 3, 5), "c": f32(1, 3, 2), "s": f32(1, 3, 2)}),
+        lambda single: single(
+            "RotaryEmbedding", {"x": f32(1, 2, 3, 5), "c": f32(1, 3, 2), "s": f32(1, 3, 2)}
+        ),
         "5 of 5 elements turned",
     ),
     "RotaryEmbedding with few cosines": (
-        lambda single: single("RotaryEmbedding", {"x": f32(1, 2, 3, 8), "c": f32(1, 3, 2), "s": f32(1, 3, 2)}),
+        lambda single: single(
+            "RotaryEmbedding", {"x": f32(1, 2, 3, 8), "c": f32(1, 3, 2), "s": f32(1, 3, 2)}
+        ),
         r"cosines or sines of \(1, 3, 2\)",
     ),
     "Einsum with a term too many": (
@@ -149,7 +166,9 @@ CASES: dict[str, tuple[Callable[[Single], onnx.ModelProto], str]] = {
         "the shape of its result depends on the data",
     ),
     "ReverseSequence along one axis": (
-        lambda single: single("ReverseSequence", {"x": f32(3, 3), "n": i64(1, 2, 3)}, time_axis=1, batch_axis=1),
+        lambda single: single(
+            "ReverseSequence", {"x": f32(3, 3), "n": i64(1, 2, 3)}, time_axis=1, batch_axis=1
+        ),
         "time and batch on one axis",
     ),
     "CenterCropPad with few sizes": (
@@ -190,20 +209,29 @@ CASES: dict[str, tuple[Callable[[Single], onnx.ModelProto], str]] = {
         "for blocks of 3",
     ),
     "QuantizeLinear to few bits": (
-        lambda single: single("QuantizeLinear", {"x": f32(3), "s": np.float32(1)}, output_dtype=int(onnx.TensorProto.INT4)),
+        lambda single: single(
+            "QuantizeLinear", {"x": f32(3), "s": np.float32(1)}, output_dtype=int(onnx.TensorProto.INT4)
+        ),
         "elements of type INT4",
     ),
     "ConvInteger of other channels": (
-        lambda single: single("ConvInteger", {"x": np.zeros((1, 3, 4, 4), np.uint8), "w": np.zeros((2, 2, 3, 3), np.uint8)}),
+        lambda single: single(
+            "ConvInteger", {"x": np.zeros((1, 3, 4, 4), np.uint8), "w": np.zeros((2, 2, 3, 3), np.uint8)}
+        ),
         "3 channels, weights of",
     ),
     "LSTM that goes on and on": (
-        lambda single: single("LSTM", {"x": f32(2000, 1, 2), "w": f32(1, 12, 2), "r": f32(1, 12, 3)}, hidden_size=3),
+        lambda single: single(
+            "LSTM", {"x": f32(2000, 1, 2), "w": f32(1, 12, 2), "r": f32(1, 12, 3)}, hidden_size=3
+        ),
         "a sequence of 2000 steps",
     ),
     "LSTM that goes sideways": (
         lambda single: single(
-            "LSTM", {"x": f32(3, 1, 2), "w": f32(1, 12, 2), "r": f32(1, 12, 3)}, hidden_size=3, direction="sideways"
+            "LSTM",
+            {"x": f32(3, 1, 2), "w": f32(1, 12, 2), "r": f32(1, 12, 3)},
+            hidden_size=3,
+            direction="sideways",
         ),
         "the direction 'sideways'",
     ),
@@ -217,7 +245,9 @@ CASES: dict[str, tuple[Callable[[Single], onnx.ModelProto], str]] = {
         "the activation 'wiggle'",
     ),
     "GRU with the weights of an LSTM": (
-        lambda single: single("GRU", {"x": f32(3, 1, 2), "w": f32(1, 12, 2), "r": f32(1, 12, 3)}, hidden_size=3),
+        lambda single: single(
+            "GRU", {"x": f32(3, 1, 2), "w": f32(1, 12, 2), "r": f32(1, 12, 3)}, hidden_size=3
+        ),
         "recurrent weights of",
     ),
     "LinearAttention without what its rule reads": (
@@ -232,7 +262,9 @@ CASES: dict[str, tuple[Callable[[Single], onnx.ModelProto], str]] = {
         "the rule 'delta' with these operands",
     ),
     "CausalConvWithState with an activation of its own": (
-        lambda single: single("CausalConvWithState", {"x": f32(1, 2, 5), "w": f32(2, 1, 3)}, activation="relu", opset=26),
+        lambda single: single(
+            "CausalConvWithState", {"x": f32(1, 2, 5), "w": f32(2, 1, 3)}, activation="relu", opset=26
+        ),
         "the activation 'relu'",
     ),
     "DFT that is too long": (
@@ -255,18 +287,26 @@ CASES: dict[str, tuple[Callable[[Single], onnx.ModelProto], str]] = {
         ),
         "0 filters",
     ),
-    "LpNormalization of order 0": (lambda single: single("LpNormalization", {"x": f32(2, 3)}, p=0), "a norm of order 0"),
+    "LpNormalization of order 0": (
+        lambda single: single("LpNormalization", {"x": f32(2, 3)}, p=0),
+        "a norm of order 0",
+    ),
     "LRN of nothing": (lambda single: single("LRN", {"x": IMAGE}, size=0), "neighbours of 0 channels"),
     "NegativeLogLikelihoodLoss of other classes": (
         lambda single: single("NegativeLogLikelihoodLoss", {"x": f32(3, 5), "t": i64(1, 2)}),
         "classes of",
     ),
     "SoftmaxCrossEntropyLoss with a reduction of its own": (
-        lambda single: single("SoftmaxCrossEntropyLoss", {"x": f32(2, 5), "t": i64(1, 2)}, reduction="median"),
+        lambda single: single(
+            "SoftmaxCrossEntropyLoss", {"x": f32(2, 5), "t": i64(1, 2)}, reduction="median"
+        ),
         "the reduction 'median'",
     ),
     "SwiGLU of two shapes": (lambda single: single("SwiGLU", {"a": f32(2), "b": f32(3)}), "gates"),
-    "If by data": (lambda single: single("If", {"c": np.array(True)}), "which branch is taken depends on the data"),
+    "If by data": (
+        lambda single: single("If", {"c": np.array(True)}),
+        "which branch is taken depends on the data",
+    ),
 }
 
 
