@@ -247,7 +247,7 @@ class Space:
                 yield _affine(of.constant // unit, head), tail, unit
 
     def entry(self, table: Sequence[int], at: Affine, *, guarded: bool = False) -> Affine:
-        """An entry of a table; a table of even steps is arithmetic.
+        """An entry of a table; a table of even steps is arithmetic, and so is a staircase.
 
         Raises ValueError when `at` leaves the table, unless a guard keeps such points from being asked for
         (`guarded`): there the nearest entry stands.
@@ -259,6 +259,11 @@ class Space:
         step = part[1] - part[0] if len(part) > 1 else 0
         if all(after - before == step for before, after in pairwise(part)):
             return self.add(times(at, step), constant(part[0] - step * low))
+        stairs = _stairs(part)
+        if stairs is not None:
+            width, ahead, rise = stairs
+            stair = self.quotient(self.add(at, constant(ahead - low)), width)
+            return self.add(times(stair, rise), constant(part[0]))
         return Affine(0, ((Entry(part, plus(at, constant(-low))), 1),))
 
     def linear(self, index: Iterable[Affine], shape: Sequence[int]) -> Affine:
@@ -292,6 +297,19 @@ class Space:
                 return self.remainder(self.substitute(of, dims), by)
             case Entry(table, at):
                 return self.entry(table, self.substitute(at, dims), guarded=True)
+
+
+def _stairs(table: Sequence[int]) -> tuple[int, int, int] | None:
+    """Width, how much of the first stair is missing, and rise, when every stair is as wide and as high:
+    `table[i]` is then `table[0] + rise * ((i + missing) // width)`.
+    """
+    edges = [place for place, (before, after) in enumerate(pairwise(table), 1) if before != after]
+    widths = [end - start for start, end in pairwise((0, *edges, len(table)))]
+    rises = {table[edge] - table[edge - 1] for edge in edges}
+    width = max(widths)
+    if len(rises) != 1 or any(one != width for one in widths[1:-1]):
+        return None
+    return width, width - widths[0], rises.pop()
 
 
 def _grouped(of: Affine) -> str:

@@ -3,22 +3,59 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ourcompiler.onnx_in import movement, neural, pointwise
+from ourcompiler.onnx_in import (
+    attention,
+    einsum,
+    losses,
+    movement,
+    neural,
+    normalization,
+    pointwise,
+    quantized,
+    recurrent,
+    resize,
+    sampling,
+    selection,
+    signal,
+    stateful,
+)
 from ourcompiler.onnx_in.site import Convert
 
-CONVERTERS: Mapping[str, Convert] = MappingProxyType({**pointwise.ROWS, **movement.ROWS, **neural.ROWS})
+FAMILIES = (
+    pointwise,
+    movement,
+    selection,
+    resize,
+    sampling,
+    neural,
+    normalization,
+    attention,
+    einsum,
+    recurrent,
+    stateful,
+    quantized,
+    signal,
+    losses,
+)
+
+CONVERTERS: Mapping[str, Convert] = MappingProxyType(
+    {name: convert for family in FAMILIES for name, convert in family.ROWS.items()}
+)
 """By the name of the operator, in the standard's own domain."""
 
 CONTROL_FLOW = "control flow is not compiled: export the network with the branch or loop unrolled"
-SEQUENCES = "sequences and optional values are not compiled"
+SEQUENCES = "sequences and optional values are not compiled: make each of them an input or output"
 STRINGS = "strings are not compiled: keep text processing out of the network"
 RANDOM = "random numbers are not compiled: make them an input of the network"
 TRAINING = "operators of training are not compiled: export the network for inference"
-DATA_SHAPES = "the shape of its result depends on the data"
+DATA_SHAPES = "the shape of its result depends on the data: cut the network before it"
+IMAGES = "files of images are not compiled: decode them outside, and make the pixels an input"
+RARE = "nobody needed it so far: export the network with primitive operators in its place"
+PREVIEW = "operators of the preview domains are not compiled: export with those of the standard"
 
 REFUSED: Mapping[str, str] = MappingProxyType(
     {
-        **dict.fromkeys(("If", "Loop", "Scan"), CONTROL_FLOW),
+        **dict.fromkeys(["Loop", "Scan"], CONTROL_FLOW),
         **dict.fromkeys(
             [
                 "SequenceAt",
@@ -31,8 +68,6 @@ REFUSED: Mapping[str, str] = MappingProxyType(
                 "ConcatFromSequence",
                 "SplitToSequence",
                 "Optional",
-                "OptionalGetElement",
-                "OptionalHasElement",
             ],
             SEQUENCES,
         ),
@@ -48,19 +83,21 @@ REFUSED: Mapping[str, str] = MappingProxyType(
             STRINGS,
         ),
         **dict.fromkeys(
-            (
-                [
-                    "RandomNormal",
-                    "RandomNormalLike",
-                    "RandomUniform",
-                    "RandomUniformLike",
-                    "Multinomial",
-                    "Bernoulli",
-                ]
-            ),
+            [
+                "RandomNormal",
+                "RandomNormalLike",
+                "RandomUniform",
+                "RandomUniformLike",
+                "Multinomial",
+                "Bernoulli",
+            ],
             RANDOM,
         ),
         **dict.fromkeys(["Adagrad", "Adam", "Momentum", "Gradient"], TRAINING),
-        **dict.fromkeys(["NonZero", "Compress", "Unique", "NonMaxSuppression"], DATA_SHAPES),
+        **dict.fromkeys(["Unique", "NonMaxSuppression"], DATA_SHAPES),
+        "ImageDecoder": IMAGES,
+        **dict.fromkeys(["Det", "MaxRoiPool"], RARE),
+        "FlexAttention": PREVIEW,
     }
 )
+OTHERWISE = "see `ourcompiler/onnx_in/catalogue.py` for what there is, or export with primitive operators"

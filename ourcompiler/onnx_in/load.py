@@ -12,7 +12,7 @@ from ourcompiler.build import LARGEST_BYTES, Builder
 from ourcompiler.errors import CompileError
 from ourcompiler.ir.graph import ABSENT, Array, Graph
 from ourcompiler.ir.types import TensorType
-from ourcompiler.onnx_in.catalogue import CONVERTERS, REFUSED
+from ourcompiler.onnx_in.catalogue import CONTROL_FLOW, CONVERTERS, OTHERWISE, REFUSED
 from ourcompiler.onnx_in.site import Site, element_type
 
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -46,7 +46,7 @@ def import_model(
     opsets = {one.domain: one.version for one in model.opset_import}
     opset = next((opsets[domain] for domain in STANDARD_DOMAINS if domain in opsets), 1)
     for node in _in_order(model.graph.node, names):
-        _convert(node, builder, names, opset)
+        _convert(node, builder, names, opset, folder)
     outputs = []
     for value in model.graph.output:
         if value.name not in names:
@@ -55,23 +55,51 @@ def import_model(
     return builder.graph(outputs)
 
 
-def _convert(node: onnx.NodeProto, builder: Builder, names: dict[str, str], opset: int) -> None:
-    label = node.name or (node.output[0] if node.output else "")
+def _convert(node: onnx.NodeProto, builder: Builder, names: dict[str, str], opset: int, folder: Path) -> None:
+    label = node.name or next(filter(None, node.output), "")
     where = f"node {label!r} ({node.op_type})"
+    if node.op_type == "If" and node.domain in STANDARD_DOMAINS:
+        _take_branch(node, builder, names, opset, folder, where)
+        return
     convert = CONVERTERS.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
     if convert is None:
         domain = "" if node.domain in STANDARD_DOMAINS else f" of domain {node.domain!r}"
-        hint = REFUSED.get(node.op_type, "see `ourcompiler/onnx_in/catalogue.py` for what there is")
+        hint = REFUSED.get(node.op_type, OTHERWISE)
         raise CompileError(f"the compiler has no operator {node.op_type}{domain}", where=where, hint=hint)
     inputs = tuple(names[one] for one in node.input)
     site = Site(node, builder, inputs, opset, where)
     try:
         made = convert(site)
     except (ValueError, TypeError, IndexError, KeyError) as error:
-        raise CompileError(f"its operands or attributes do not fit: {error}", where=where) from error
+        hint = f"compare the node with {node.op_type} of opset {opset} in the standard"
+        raise CompileError(
+            f"its operands or attributes do not fit: {error}", where=where, hint=hint
+        ) from error
     for output, value in zip(node.output, made, strict=False):
         if output:
             names[output] = value
+
+
+def _take_branch(
+    node: onnx.NodeProto, builder: Builder, names: dict[str, str], opset: int, folder: Path, where: str
+) -> None:
+    """One branch in place of the node, when it is known which is taken: exporters ask for shapes so."""
+    known = builder.known(names[node.input[0]])
+    if known is None:
+        raise CompileError("which branch is taken depends on the data", where=where, hint=CONTROL_FLOW)
+    wanted = "then_branch" if known.reshape(-1)[0] else "else_branch"
+    branch = next((one.g for one in node.attribute if one.name == wanted), None)
+    if branch is None:
+        raise CompileError(f"it has no {wanted}", where=where)
+    inner = dict(names)
+    for tensor in branch.initializer:
+        inner[tensor.name] = builder.constant(_tensor(tensor, folder), tensor.name)
+    for one in _in_order(branch.node, inner):
+        _convert(one, builder, inner, opset, folder)
+    for output, value in zip(node.output, branch.output, strict=False):
+        if value.name not in inner:
+            raise CompileError(f"nothing makes {value.name!r} in its {wanted}", where=where)
+        names[output] = inner[value.name]
 
 
 def _in_order(nodes: Sequence[onnx.NodeProto], known: Mapping[str, str]) -> list[onnx.NodeProto]:

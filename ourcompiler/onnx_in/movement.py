@@ -261,6 +261,15 @@ def _eye_like(site: Site) -> Sequence[str]:
     return (site.builder.constant(np.eye(rows, columns, site.attribute("k", 0), dtype.numpy)),)
 
 
+def _is_given(site: Site) -> Sequence[str]:
+    """Of an optional value that is a tensor."""
+    return (site.builder.constant(np.array(site.has(0))),)
+
+
+def _as_it_is(site: Site) -> Sequence[str]:
+    return (site.emit("Identity", (site.operand(0),)),)
+
+
 ROWS: dict[str, Convert] = {
     "Reshape": _reshape,
     "Flatten": _flatten,
@@ -287,4 +296,6 @@ ROWS: dict[str, Convert] = {
     "ConstantOfShape": _constant_of_shape,
     "Range": _range,
     "EyeLike": _eye_like,
+    "OptionalHasElement": _is_given,
+    "OptionalGetElement": _as_it_is,
 }

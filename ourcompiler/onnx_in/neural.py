@@ -1,10 +1,8 @@
-"""Reductions, products, convolution, pooling and normalisation."""
+"""Reductions, products, convolution and pooling."""
 
 from collections.abc import Sequence
 from functools import partial
 from math import ceil, prod
-
-import numpy as np
 
 from ourcompiler.ir.graph import Attribute
 from ourcompiler.onnx_in.site import Convert, Site
@@ -26,7 +24,8 @@ OLD_SOFTMAX_OPSET = 13
 """Before it, softmax flattens everything from its axis on."""
 
 
-def _axis(site: Site, name: str, otherwise: int, rank: int) -> int:
+def axis_from(site: Site, name: str, otherwise: int, rank: int) -> int:
+    """An axis from an attribute, counted from the front."""
     try:
         return axis_of(site.attribute(name, otherwise), rank)
     except ValueError as error:
@@ -45,7 +44,7 @@ def _reduce(site: Site, op: str) -> Sequence[str]:
 
 def _place(site: Site, op: str) -> Sequence[str]:
     facts = {
-        "axis": _axis(site, "axis", 0, site.type(0).rank),
+        "axis": axis_from(site, "axis", 0, site.type(0).rank),
         "keepdims": bool(site.attribute("keepdims", 1)),
         "last": bool(site.attribute("select_last_index", 0)),
     }
@@ -55,8 +54,8 @@ def _place(site: Site, op: str) -> Sequence[str]:
 def _softmax(site: Site, op: str) -> Sequence[str]:
     shape = site.type(0).shape
     if site.opset >= OLD_SOFTMAX_OPSET:
-        return (site.emit(op, site.inputs, axis=_axis(site, "axis", -1, len(shape))),)
-    axis = _axis(site, "axis", 1, len(shape))
+        return (site.emit(op, site.inputs, axis=axis_from(site, "axis", -1, len(shape))),)
+    axis = axis_from(site, "axis", 1, len(shape))
     flat = site.emit("Reshape", site.inputs, shape=(prod(shape[:axis]), prod(shape[axis:])))
     return (site.emit("Reshape", (site.emit(op, (flat,), axis=1),), shape=shape),)
 
@@ -70,7 +69,7 @@ def _running(site: Site, op: str) -> Sequence[str]:
 def _top(site: Site) -> Sequence[str]:
     count = site.integers(1, "k") if site.has(1) else (site.attribute("k"),)
     facts = {
-        "axis": _axis(site, "axis", -1, site.type(0).rank),
+        "axis": axis_from(site, "axis", -1, site.type(0).rank),
         "k": int(count[0]),
         "largest": bool(site.attribute("largest", 1)),
     }
@@ -113,7 +112,7 @@ def _gemm(site: Site) -> Sequence[str]:
     return (found,)
 
 
-def _pads(
+def borders(
     site: Site, sizes: Sequence[int], kernel: Sequence[int], facts: dict[str, Attribute]
 ) -> tuple[int, ...]:
     """Borders, from the attribute or from `auto_pad`."""
@@ -122,7 +121,7 @@ def _pads(
         return (0,) * (2 * rank)
     if mode == "NOTSET":
         return tuple(site.attribute("pads", (0,) * (2 * rank)))
-    strides, dilations = _integers(facts, "strides"), _integers(facts, "dilations")
+    strides, dilations = integers_of(facts, "strides"), integers_of(facts, "dilations")
     before, after = [], []
     for axis in range(rank):
         reach = dilations[axis] * (kernel[axis] - 1) + 1
@@ -134,13 +133,15 @@ def _pads(
     return (*before, *after)
 
 
-def _integers(facts: dict[str, Attribute], name: str) -> tuple[int, ...]:
+def integers_of(facts: dict[str, Attribute], name: str) -> tuple[int, ...]:
+    """The attribute, whose elements are integers."""
     found = facts[name]
     assert isinstance(found, tuple)
     return tuple(int(one) for one in found)
 
 
-def _window(site: Site, rank: int) -> dict[str, Attribute]:
+def window_facts(site: Site, rank: int) -> dict[str, Attribute]:
+    """Steps of a window, 1 where none are given."""
     return {
         "strides": tuple(site.attribute("strides", (1,) * rank)),
         "dilations": tuple(site.attribute("dilations", (1,) * rank)),
@@ -149,8 +150,8 @@ def _window(site: Site, rank: int) -> dict[str, Attribute]:
 
 def _conv(site: Site) -> Sequence[str]:
     sizes, kernel = site.type(0).shape[2:], site.type(1).shape[2:]
-    facts = _window(site, len(sizes))
-    facts["pads"] = _pads(site, sizes, kernel, facts)
+    facts = window_facts(site, len(sizes))
+    facts["pads"] = borders(site, sizes, kernel, facts)
     facts["group"] = site.attribute("group", 1)
     operands = (site.operand(0), site.operand(1), site.operand_or_absent(2))
     return (site.emit("Conv", operands, **facts),)
@@ -159,10 +160,10 @@ def _conv(site: Site) -> Sequence[str]:
 def _conv_transpose(site: Site) -> Sequence[str]:
     sizes, kernel = site.type(0).shape[2:], site.type(1).shape[2:]
     rank = len(sizes)
-    facts = _window(site, rank)
+    facts = window_facts(site, rank)
     extra = tuple(site.attribute("output_padding", (0,) * rank))
     widened = list(extra)
-    strides, dilations = _integers(facts, "strides"), _integers(facts, "dilations")
+    strides, dilations = integers_of(facts, "strides"), integers_of(facts, "dilations")
     reach = [dilations[axis] * (kernel[axis] - 1) + 1 for axis in range(rank)]
     wanted = site.attribute("output_shape")
     mode = site.attribute("auto_pad", "NOTSET")
@@ -189,8 +190,8 @@ def _conv_transpose(site: Site) -> Sequence[str]:
 
 def _pool_facts(site: Site) -> dict[str, Attribute]:
     sizes, kernel = site.type(0).shape[2:], tuple(site.attribute("kernel_shape"))
-    facts = _window(site, len(sizes))
-    facts["pads"] = _pads(site, sizes, kernel, facts)
+    facts = window_facts(site, len(sizes))
+    facts["pads"] = borders(site, sizes, kernel, facts)
     return {**facts, "kernel": kernel, "ceil": bool(site.attribute("ceil_mode", 0))}
 
 
@@ -216,65 +217,6 @@ def _global(site: Site, op: str) -> Sequence[str]:
     return (site.emit(op, site.inputs, axes=axes, keepdims=True),)
 
 
-def _layer_norm(site: Site) -> Sequence[str]:
-    if len(site.node.output) > 1:
-        raise site.error("mean and deviation of a normalisation as outputs")
-    operands = (site.operand(0), site.operand_or_absent(1), site.operand_or_absent(2))
-    facts = {
-        "axis": _axis(site, "axis", -1, site.type(0).rank),
-        "epsilon": float(site.attribute("epsilon", 1e-5)),
-    }
-    return (site.emit("LayerNorm", operands, **facts),)
-
-
-def _rms_norm(site: Site) -> Sequence[str]:
-    facts = {
-        "axis": _axis(site, "axis", -1, site.type(0).rank),
-        "epsilon": float(site.attribute("epsilon", 1e-5)),
-    }
-    return (site.emit("RMSNorm", (site.operand(0), site.operand_or_absent(1)), **facts),)
-
-
-def _instance_norm(site: Site) -> Sequence[str]:
-    """A group for each channel."""
-    facts = {"groups": site.type(0).shape[1], "epsilon": float(site.attribute("epsilon", 1e-5))}
-    return (site.emit("GroupNorm", site.inputs, **facts),)
-
-
-def _group_norm(site: Site) -> Sequence[str]:
-    """Before opset 21 scale and bias were one a group."""
-    groups, channels = site.attribute("num_groups"), site.type(0).shape[1]
-    operands = [site.operand(0)]
-    for number in (1, 2):
-        one = site.operand(number)
-        size = site.type(number).element_count
-        if size != channels:
-            column = site.emit("Reshape", (one,), shape=(size, 1))
-            wide = site.emit("Expand", (column,), shape=(size, channels // size))
-            one = site.emit("Reshape", (wide,), shape=(channels,))
-        operands.append(one)
-    facts = {"groups": groups, "epsilon": float(site.attribute("epsilon", 1e-5))}
-    return (site.emit("GroupNorm", operands, **facts),)
-
-
-def _batch_norm(site: Site) -> Sequence[str]:
-    """With known statistics: a scale and a shift for each channel."""
-    if site.attribute("training_mode", 0) or len(site.node.output) > 1:
-        raise site.error("a batch normalisation that is training", "export the network for inference")
-    x, scale, bias, mean, variance = (site.operand(number) for number in range(5))
-    column = (-1, *[1] * (site.type(0).rank - 2))
-    epsilon = site.builder.constant(
-        np.array(site.attribute("epsilon", 1e-5), site.builder.types[variance].dtype.numpy)
-    )
-    deviation = site.emit("Sqrt", (site.emit("Add", (variance, epsilon)),))
-    factor = site.emit("Div", (scale, deviation))
-    shift = site.emit("Sub", (bias, site.emit("Mul", (mean, factor))))
-    count = site.type(1).element_count
-    shape = tuple(count if size == -1 else size for size in column)
-    factor, shift = (site.emit("Reshape", (one,), shape=shape) for one in (factor, shift))
-    return (site.emit("Add", (site.emit("Mul", (x, factor)), shift)),)
-
-
 ROWS: dict[str, Convert] = {
     **{op: partial(_reduce, op=op) for op in REDUCTIONS},
     **{op: partial(_place, op=op) for op in ("ArgMax", "ArgMin")},
@@ -290,9 +232,4 @@ ROWS: dict[str, Convert] = {
     "LpPool": _lp_pool,
     "GlobalAveragePool": partial(_global, op="ReduceMean"),
     "GlobalMaxPool": partial(_global, op="ReduceMax"),
-    "LayerNormalization": _layer_norm,
-    "RMSNormalization": _rms_norm,
-    "InstanceNormalization": _instance_norm,
-    "GroupNormalization": _group_norm,
-    "BatchNormalization": _batch_norm,
 }

@@ -125,7 +125,16 @@ def _mod(site: Site) -> Sequence[str]:
 
 
 def _shift(site: Site) -> Sequence[str]:
-    return (site.emit("BitShift", site.inputs, direction=site.attribute("direction")),)
+    facts = {"direction": site.attribute("direction"), "bits": 8 * site.type(0).dtype.byte_count}
+    return (site.emit("BitShift", site.inputs, **facts),)
+
+
+def _gated(site: Site) -> Sequence[str]:
+    """One half, swished, opens or shuts the other."""
+    if site.type(0) != site.type(1):
+        raise site.error(f"{site.type(0)} gates {site.type(1)}", "both have the same type and shape")
+    gate = site.emit("Swish", (site.operand(0),), alpha=site.attribute("alpha", 1.0))
+    return (site.emit("Mul", (gate, site.operand(1))),)
 
 
 def _is_infinite(site: Site) -> Sequence[str]:
@@ -139,8 +148,9 @@ def _p_relu(site: Site) -> Sequence[str]:
 
 
 def _dropout(site: Site) -> Sequence[str]:
-    """Nothing, outside of training."""
-    if site.has(2) and bool(np.any(site.known(2, "its training mode"))):
+    """Nothing, outside of training, or when nothing is dropped."""
+    trains = site.has(2) and bool(np.any(site.known(2, "its training mode")))
+    if trains and not (site.has(1) and not np.any(site.known(1, "its ratio"))):
         raise site.error("dropout that is training", "export the network for inference")
     found = [site.emit("Identity", (site.operand(0),))]
     if len(site.node.output) > 1:
@@ -165,5 +175,6 @@ ROWS: dict[str, Convert] = {
     "BitShift": _shift,
     "IsInf": _is_infinite,
     "PRelu": _p_relu,
+    "SwiGLU": _gated,
     "Dropout": _dropout,
 }

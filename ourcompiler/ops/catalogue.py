@@ -3,10 +3,10 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from ourcompiler.ops import conv, elementwise, indexed, matmul, movement, norm, pool, reduce
+from ourcompiler.ops import bits, conv, elementwise, indexed, matmul, movement, norm, pool, reduce
 from ourcompiler.ops.table import OpDef
 
-FAMILIES = (elementwise, movement, indexed, reduce, matmul, conv, pool, norm)
+FAMILIES = (elementwise, bits, movement, indexed, reduce, matmul, conv, pool, norm)
 
 OPS: Mapping[str, OpDef] = MappingProxyType({row.name: row for family in FAMILIES for row in family.ROWS})
 """Every operator by its name."""

@@ -48,7 +48,7 @@ def _same(types: Types, allowed: frozenset[DType], count: int) -> TensorType:
     return TensorType(found[0].dtype, broadcast([one.shape for one in found]))
 
 
-def _row(
+def pointwise(
     name: str,
     count: int,
     reference: Reference,
@@ -114,7 +114,9 @@ def _function(name: str) -> Code:
 def _float_unary(
     name: str, function: str, reference: Reference, domain: tuple[float, float] = ANY, tolerance: float = 1e-5
 ) -> OpDef:
-    return _row(name, 1, reference, _function(function), allowed=FLOATS, domain=domain, tolerance=tolerance)
+    return pointwise(
+        name, 1, reference, _function(function), allowed=FLOATS, domain=domain, tolerance=tolerance
+    )
 
 
 def _in_float(function: Callable[[Any], Any]) -> Reference:
@@ -123,11 +125,11 @@ def _in_float(function: Callable[[Any], Any]) -> Reference:
 
 
 UNARY = (
-    _row("Abs", 1, np.abs, _function("abs")),
-    _row("Neg", 1, np.negative, _function("neg")),
-    _row("Sign", 1, np.sign, _function("sign")),
-    _row("Relu", 1, lambda x: np.maximum(x, x.dtype.type(0)), lambda x: maximum(x, 0)),
-    _row("Identity", 1, lambda x: x, lambda x: x, allowed=frozenset(DType)),
+    pointwise("Abs", 1, np.abs, _function("abs")),
+    pointwise("Neg", 1, np.negative, _function("neg")),
+    pointwise("Sign", 1, np.sign, _function("sign")),
+    pointwise("Relu", 1, lambda x: np.maximum(x, x.dtype.type(0)), lambda x: maximum(x, 0)),
+    pointwise("Identity", 1, lambda x: x, lambda x: x, allowed=frozenset(DType)),
     _float_unary("Floor", "floor", np.floor),
     _float_unary("Ceil", "ceil", np.ceil),
     _float_unary("Round", "round", np.round),
@@ -147,11 +149,10 @@ UNARY = (
     _float_unary("Acosh", "acosh", np.arccosh, (1.1, 4.0)),
     _float_unary("Atanh", "atanh", np.arctanh, (-0.9, 0.9)),
     _float_unary("Erf", "erf", _in_float(special.erf)),
-    _row("Reciprocal", 1, lambda x: 1 / x, lambda x: 1.0 / x, allowed=FLOATS, domain=FLOAT_DOMAIN),
-    _row("Sigmoid", 1, _in_float(special.expit), sigmoid, allowed=FLOATS),
-    _row("Not", 1, np.logical_not, _function("not"), allowed=BOOLEANS),
-    _row("BitwiseNot", 1, np.bitwise_not, _function("bit_not"), allowed=INTEGERS),
-    _row("IsNaN", 1, np.isnan, _function("is_nan"), allowed=FLOATS, result=DType.BOOL),
+    pointwise("Reciprocal", 1, lambda x: 1 / x, lambda x: 1.0 / x, allowed=FLOATS, domain=FLOAT_DOMAIN),
+    pointwise("Sigmoid", 1, _in_float(special.expit), sigmoid, allowed=FLOATS),
+    pointwise("Not", 1, np.logical_not, _function("not"), allowed=BOOLEANS),
+    pointwise("IsNaN", 1, np.isnan, _function("is_nan"), allowed=FLOATS, result=DType.BOOL),
 )
 
 
@@ -191,7 +192,7 @@ def _wide(x: Array) -> Any:
 
 
 ACTIVATIONS = (
-    _row(
+    pointwise(
         "LeakyRelu",
         1,
         lambda x, alpha: np.where(x < 0, alpha * _wide(x), x),
@@ -199,7 +200,7 @@ ACTIVATIONS = (
         allowed=FLOATS,
         attributes={"alpha": 0.01},
     ),
-    _row(
+    pointwise(
         "ThresholdedRelu",
         1,
         lambda x, alpha: np.where(x > alpha, x, 0),
@@ -207,7 +208,7 @@ ACTIVATIONS = (
         allowed=FLOATS,
         attributes={"alpha": 1.0},
     ),
-    _row(
+    pointwise(
         "Elu",
         1,
         lambda x, alpha: np.where(x < 0, alpha * np.expm1(_wide(x)), x),
@@ -215,7 +216,7 @@ ACTIVATIONS = (
         allowed=FLOATS,
         attributes={"alpha": 1.5},
     ),
-    _row(
+    pointwise(
         "Celu",
         1,
         lambda x, alpha: np.maximum(0, _wide(x)) + np.minimum(0, alpha * np.expm1(_wide(x) / alpha)),
@@ -223,7 +224,7 @@ ACTIVATIONS = (
         allowed=FLOATS,
         attributes={"alpha": 1.5},
     ),
-    _row(
+    pointwise(
         "Selu",
         1,
         lambda x, alpha, gamma: gamma * np.where(x > 0, x, alpha * np.expm1(_wide(x))),
@@ -231,7 +232,7 @@ ACTIVATIONS = (
         allowed=FLOATS,
         attributes={"alpha": SELU_ALPHA, "gamma": SELU_GAMMA},
     ),
-    _row(
+    pointwise(
         "HardSigmoid",
         1,
         lambda x, alpha, beta: np.clip(alpha * _wide(x) + beta, 0, 1),
@@ -239,14 +240,14 @@ ACTIVATIONS = (
         allowed=FLOATS,
         attributes={"alpha": 0.2, "beta": 0.5},
     ),
-    _row(
+    pointwise(
         "HardSwish",
         1,
         lambda x: _wide(x) * np.clip(_wide(x) / 6 + 0.5, 0, 1),
         lambda x: x * maximum(minimum(x * (1.0 / 6.0) + 0.5, 1.0), 0.0),
         allowed=FLOATS,
     ),
-    _row(
+    pointwise(
         "Swish",
         1,
         lambda x, alpha: _wide(x) * special.expit(alpha * _wide(x)),
@@ -254,22 +255,22 @@ ACTIVATIONS = (
         allowed=FLOATS,
         attributes={"alpha": 1.0},
     ),
-    _row(
+    pointwise(
         "Mish",
         1,
         lambda x: _wide(x) * np.tanh(np.logaddexp(0, _wide(x))),
         lambda x: x * tanh(_soft_plus(x)),
         allowed=FLOATS,
     ),
-    _row("Softplus", 1, lambda x: np.logaddexp(0, _wide(x)), _soft_plus, allowed=FLOATS),
-    _row(
+    pointwise("Softplus", 1, lambda x: np.logaddexp(0, _wide(x)), _soft_plus, allowed=FLOATS),
+    pointwise(
         "Softsign",
         1,
         lambda x: _wide(x) / (1 + np.abs(x)),
         lambda x: x / (1.0 + apply("abs", x)),
         allowed=FLOATS,
     ),
-    _row(
+    pointwise(
         "Shrink",
         1,
         lambda x, bias, lambd: np.where(x < -lambd, x + bias, np.where(x > lambd, x - bias, 0)),
@@ -277,8 +278,8 @@ ACTIVATIONS = (
         attributes={"bias": 0.5, "lambd": 1.0},
         allowed=FLOATS,
     ),
-    _row("Gelu", 1, _gelu, _gelu_code, allowed=FLOATS, attributes={"approximate": "none"}),
-    _row(
+    pointwise("Gelu", 1, _gelu, _gelu_code, allowed=FLOATS, attributes={"approximate": "none"}),
+    pointwise(
         "IsInf",
         1,
         _is_infinite,
@@ -299,13 +300,13 @@ def _divide(left: Array, right: Array) -> Any:
 
 
 BINARY = (
-    _row("Add", 2, np.add, _function("add")),
-    _row("Sub", 2, np.subtract, _function("sub")),
-    _row("Mul", 2, np.multiply, _function("mul")),
-    _row("Div", 2, _divide, _function("div"), domain=(1.0, 9.0)),
-    _row("Min", 2, np.minimum, _function("min")),
-    _row("Max", 2, np.maximum, _function("max")),
-    _row(
+    pointwise("Add", 2, np.add, _function("add")),
+    pointwise("Sub", 2, np.subtract, _function("sub")),
+    pointwise("Mul", 2, np.multiply, _function("mul")),
+    pointwise("Div", 2, _divide, _function("div"), domain=(1.0, 9.0)),
+    pointwise("Min", 2, np.minimum, _function("min")),
+    pointwise("Max", 2, np.maximum, _function("max")),
+    pointwise(
         "Mod",
         2,
         lambda left, right, fmod: np.fmod(left, right) if fmod else np.mod(left, right),
@@ -313,29 +314,17 @@ BINARY = (
         attributes={"fmod": True},
         domain=(1.0, 9.0),
     ),
-    _row(
+    pointwise(
         "PRelu",
         2,
         lambda x, slope: np.where(x < 0, x * slope, x),
         lambda x, slope: where(x < 0, x * slope, x),
     ),
-    _row("And", 2, np.logical_and, _function("and"), allowed=BOOLEANS),
-    _row("Or", 2, np.logical_or, _function("or"), allowed=BOOLEANS),
-    _row("Xor", 2, np.logical_xor, _function("xor"), allowed=BOOLEANS),
-    _row("BitwiseAnd", 2, np.bitwise_and, _function("bit_and"), allowed=INTEGERS),
-    _row("BitwiseOr", 2, np.bitwise_or, _function("bit_or"), allowed=INTEGERS),
-    _row("BitwiseXor", 2, np.bitwise_xor, _function("bit_xor"), allowed=INTEGERS),
-    _row(
-        "BitShift",
-        2,
-        lambda x, by, direction: np.left_shift(x, by) if direction == "LEFT" else np.right_shift(x, by),
-        lambda x, by, direction: apply("shift_left" if direction == "LEFT" else "shift_right", x, by),
-        allowed=frozenset({DType.U8, DType.U16, DType.U32, DType.U64}),
-        attributes={"direction": "LEFT"},
-        domain=(0.0, 7.0),
-    ),
+    pointwise("And", 2, np.logical_and, _function("and"), allowed=BOOLEANS),
+    pointwise("Or", 2, np.logical_or, _function("or"), allowed=BOOLEANS),
+    pointwise("Xor", 2, np.logical_xor, _function("xor"), allowed=BOOLEANS),
     *(
-        _row(name, 2, reference, _function(function), allowed=frozenset(DType), result=DType.BOOL)
+        pointwise(name, 2, reference, _function(function), allowed=frozenset(DType), result=DType.BOOL)
         for name, reference, function in (
             ("Equal", np.equal, "equal"),
             ("Less", np.less, "less"),

@@ -250,6 +250,34 @@ def test_a_table_of_even_steps_is_arithmetic() -> None:
         space.entry([0, 5], space.dim(0))
 
 
+STAIRS = {
+    "(d0) -> (d0 // 2)": (0, 0, 1, 1, 2, 2),
+    "(d0) -> ((d0 + 2) // 3)": (0, 1, 1, 1, 2),
+    "(d0) -> (2 * (d0 // 3) + 1)": (1, 1, 1, 3, 3, 3, 5),
+    "(d0) -> (-(d0 // 2) + 3)": (3, 3, 2, 2, 1, 1),
+    "(d0) -> ((d0 + 3) // 4)": (0, 1, 1, 1, 1),
+}
+
+
+@pytest.mark.parametrize("text", STAIRS)
+def test_a_table_that_is_a_staircase_is_a_quotient(text: str) -> None:
+    table = STAIRS[text]
+    view = gather((6,), 0, table, (len(table),))
+    assert str(view) == text
+    assert [view.evaluate((place,)) for place in range(len(table))] == [(one,) for one in table]
+
+
+@pytest.mark.parametrize("table", [(0, 0, 0, 1, 1, 2), (0, 0, 1, 1, 3, 3), (2, 2, 0, 0, 1, 1)])
+def test_a_staircase_that_is_worn_stays_a_table(table: tuple[int, ...]) -> None:
+    assert gather((6,), 0, table, (len(table),)).cost > ENTRY_COST
+
+
+@given(st.lists(st.integers(0, 3), min_size=1, max_size=8))
+def test_a_table_says_the_same_however_it_is_written(table: list[int]) -> None:
+    view = gather((4,), 0, table, (len(table),))
+    assert [view.evaluate((place,)) for place in range(len(table))] == [(one,) for one in table]
+
+
 def test_views_that_do_not_fit_or_have_other_fills() -> None:
     with pytest.raises(ValueError, match="does not fit"):
         compose(identity((2, 3)), identity((3, 2)))
