@@ -126,7 +126,8 @@ def _model(program: Program) -> str:
         lines.append(_array("int64_t", name, [str(one.byte_count) for _, one in values]))
     lines.append(
         f"const ours_model ours_description = {{{VERSION}, {len(launches)}, {len(program.steps)}, "
-        f"{len(places)}, {len(program.inputs)}, {len(program.outputs)}, {program.arena_bytes}, {program.scratch_bytes}, "
+        f"{len(places)}, {len(program.inputs)}, {len(program.outputs)}, {program.arena_bytes}, "
+        f"{program.scratch_bytes}, "
         f"{program.weights_bytes}, launches, places, input_bytes, output_bytes}};"
     )
     return "\n".join(lines) + "\n"

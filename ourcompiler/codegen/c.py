@@ -186,7 +186,7 @@ def _load(buffer: str, place: str, kind: Kind, step: int) -> str:
 
 def _apply(expr: Apply) -> str:
     dtype = expr.arguments[0].kind.dtype
-    if dtype in NARROW_FLOATS and expr.function not in ("cast", "where", "splat"):
+    if dtype in NARROW_FLOATS and expr.function not in ("cast", "bit_cast", "where", "splat"):
         return _widened(expr)
     arguments = [print_value(one) for one in expr.arguments]
     special = SPECIAL.get(expr.function)
@@ -247,6 +247,7 @@ def _infinity(expr: Apply, sign: str) -> str:
 
 SPECIAL: Mapping[str, Callable[[Apply, list[str]], str]] = {
     "cast": _cast,
+    "bit_cast": lambda expr, args: f"BIT_CAST({memory_type(expr.kind.dtype)}, {args[0]})",
     "where": _where,
     "quotient": _quotient,
     "remainder": _quotient,

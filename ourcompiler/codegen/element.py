@@ -200,12 +200,14 @@ def evaluate(written: Scalar, operands: Sequence[Expr], dtype: DType) -> Expr:
             return operands[int(written.number)]
         case "literal":
             return Number(written.number, Kind(dtype))
-    if written.function == "cast":
+    if written.function in ("cast", "bit_cast"):
         value = evaluate(written.arguments[0], operands, dtype)
         assert written.dtype is not None
-        if value.kind.lanes > 1 and {value.kind.dtype, written.dtype} - IN_LANES:
+        if value.kind.lanes > 1 and (
+            {value.kind.dtype, written.dtype} - IN_LANES or written.function != "cast"
+        ):
             raise NotInLanesError
-        return Apply("cast", (value,), Kind(written.dtype, value.kind.lanes))
+        return Apply(written.function, (value,), Kind(written.dtype, value.kind.lanes))
     return _function(written, operands, dtype)
 
 

@@ -75,7 +75,7 @@ FUNCTIONS = frozenset(
         "lanes_min",
         "lanes_mul",
         "cast",
-        "bits",  # the same bits as another type
+        "bit_cast",  # the same bits as another type
     }
 )
 """What kernels can compute beside the scalar functions."""

@@ -53,6 +53,9 @@ VECTORS(4)
 VECTORS(8)
 VECTORS(16)
 
+/* The same bits as another type of the same size. */
+#define BIT_CAST(TO, X) ({ __typeof__(X) from_ = (X); TO to_; memcpy(&to_, &from_, sizeof(to_)); to_; })
+
 static inline i32 to_bits_f32(f32 x) { i32 r; memcpy(&r, &x, 4); return r; }
 static inline f32 from_bits_f32(i32 x) { f32 r; memcpy(&r, &x, 4); return r; }
 static inline f32 select_f32(bool m, f32 a, f32 b) { return m ? a : b; }
