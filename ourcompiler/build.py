@@ -111,7 +111,7 @@ class Builder:
         except ValueError as error:
             raise CompileError(str(error), where=where) from error
         for name, value in zip(outputs, made, strict=True):
-            self.constants[name] = np.ascontiguousarray(value)
+            self.constants[name] = np.asarray(value, order="C")  # not `ascontiguousarray`: it adds an axis
         return True
 
     def graph(self, outputs: Sequence[tuple[str, str]]) -> Graph:

@@ -160,10 +160,9 @@ def number(expr: Number) -> str:
 
 
 def _fraction(value: float, dtype: DType) -> str:
-    if math.isnan(value):
-        return f"(({dtype.value})NAN)"
-    if math.isinf(value):
-        return f"(({dtype.value}){'-' if value < 0 else ''}INFINITY)"
+    if math.isnan(value) or math.isinf(value):
+        text = "NAN" if math.isnan(value) else "-INFINITY" if value < 0 else "INFINITY"
+        return _narrowed(text, dtype) if dtype in NARROW_FLOATS else f"(({dtype.value}){text})"
     if dtype is DType.F64:
         return f"({value!r})" if value < 0 else repr(value)
     with np.errstate(over="ignore"):
@@ -172,8 +171,18 @@ def _fraction(value: float, dtype: DType) -> str:
         return _fraction(short, dtype)
     text = f"{short!r}f"
     if dtype in NARROW_FLOATS:
-        return f"(({dtype.value}){text})"
+        return _narrowed(text, dtype)
     return f"({text})" if value < 0 else text
+
+
+def _narrowed(text: str, dtype: DType) -> str:
+    """A single rounded to half precision."""
+    return f"bf16_of_f32({text})" if dtype is DType.BF16 else f"(({dtype.value})({text}))"
+
+
+def _single(text: str, dtype: DType) -> str:
+    """A number as a single."""
+    return f"f32_of_bf16({text})" if dtype is DType.BF16 else f"((f32){text})"
 
 
 def _load(buffer: str, place: str, kind: Kind, step: int) -> str:
@@ -206,7 +215,7 @@ def _widened(expr: Apply) -> str:
     wide = Kind(DType.F32)
     inner = Apply(expr.function, tuple(Apply("cast", (one,), wide) for one in expr.arguments), wide)
     text = _apply(inner)
-    return text if expr.function in COMPARISONS else f"(({expr.kind.dtype.value}){text})"
+    return text if expr.function in COMPARISONS else _narrowed(text, expr.kind.dtype)
 
 
 def _cast(expr: Apply, arguments: list[str]) -> str:
@@ -219,13 +228,15 @@ def _cast(expr: Apply, arguments: list[str]) -> str:
         if source.dtype is DType.BOOL:  # a mask: 1.0 where it is set
             return f"(-__builtin_convertvector({value}, {c_type(target)}))"
         return f"__builtin_convertvector({value}, {c_type(target)})"
+    if source.dtype is DType.BF16:
+        value = _single(value, source.dtype)
     if target.dtype is DType.BOOL:
         return f"({value} != 0)"
     if source.dtype in FLOATS and target.dtype not in FLOATS:
         whole = "whole_u64" if target.dtype is DType.U64 else "whole_i64"
         return f"(({target.dtype.value}){whole}((f64){value}))"
-    if source.dtype in NARROW_FLOATS or target.dtype in NARROW_FLOATS:
-        return f"(({target.dtype.value})(f32){value})"
+    if target.dtype in NARROW_FLOATS:
+        return _narrowed(f"(f32){value}", target.dtype)
     return f"(({target.dtype.value}){value})"
 
 

@@ -91,17 +91,19 @@ def _others(
     read: list[str] = []
     shape = graph.types[node.output].shape
     for operand in node.inputs:
-        if operand == name or not operand or graph.types[operand].element_count == 1:
+        one = graph.types[operand] if operand else None
+        is_number = one is not None and one.element_count == 1 and one.rank <= len(back.shape)
+        if operand == name or one is None or is_number:
             read.append(operand)
             continue
         if _joins_directly(graph, operand, shape):
             return None
-        wide = expand(graph.types[operand].shape, shape)
+        wide = expand(one.shape, shape)
         through = compose(back, wide)
         if through is None:
             return None
         made = fresh(operand, types)
-        types[made] = TensorType(graph.types[operand].dtype, through.shape)
+        types[made] = TensorType(one.dtype, through.shape)
         before.append(Node("View", (operand,), (made,), attributes({"map": through})))
         read.append(made)
     return before, read

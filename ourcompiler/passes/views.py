@@ -75,14 +75,14 @@ def taken(shown: IndexMap, array: Array) -> Array:
     places = tuple(evaluated(one, grid) for one in shown.results)
     if not shown.guards:
         found: Array = array[places] if places else array
-        return np.ascontiguousarray(np.broadcast_to(found, shown.shape))
+        return np.array(np.broadcast_to(found, shown.shape), order="C")
     inside = np.array(True)
     for guard in shown.guards:
         where = evaluated(guard.index, grid)
         inside = inside & (where >= 0) & (where < guard.size)
     kept = tuple(np.clip(one, 0, size - 1) for one, size in zip(places, array.shape, strict=True))
     found = np.where(inside, array[kept], np.asarray(shown.fill, array.dtype))
-    return np.ascontiguousarray(np.broadcast_to(found, shown.shape))
+    return np.array(np.broadcast_to(found, shown.shape), order="C")
 
 
 def _permutation(shown: IndexMap) -> list[int] | None:

@@ -10,7 +10,6 @@
 #include <string.h>
 
 typedef _Float16 f16;
-typedef __bf16 bf16;
 typedef float f32;
 typedef double f64;
 typedef int8_t i8;
@@ -19,6 +18,7 @@ typedef int32_t i32;
 typedef int64_t i64;
 typedef uint8_t u8;
 typedef uint16_t u16;
+typedef u16 bf16; /* bits only: compilers need a library of their own for arithmetic on it */
 typedef uint32_t u32;
 typedef uint64_t u64;
 
@@ -52,6 +52,20 @@ typedef uint64_t u64;
 VECTORS(4)
 VECTORS(8)
 VECTORS(16)
+
+static inline f32 f32_of_bf16(bf16 x) {
+  u32 bits = (u32)x << 16;
+  f32 r;
+  memcpy(&r, &bits, 4);
+  return r;
+}
+
+/* Rounded to the nearest, halves to even; what is not a number stays so. */
+static inline bf16 bf16_of_f32(f32 x) {
+  u32 bits;
+  memcpy(&bits, &x, 4);
+  return x != x ? 0x7FC0 : (bf16)((bits + 0x7FFF + (bits >> 16 & 1)) >> 16);
+}
 
 /* The same bits as another type of the same size. */
 #define BIT_CAST(TO, X) ({ __typeof__(X) from_ = (X); TO to_; memcpy(&to_, &from_, sizeof(to_)); to_; })

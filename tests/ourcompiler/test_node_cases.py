@@ -17,6 +17,7 @@ from ourcompiler.errors import CompileError
 from ourcompiler.ir.graph import Graph
 from ourcompiler.onnx_in.load import import_model
 from ourcompiler.reference import run
+from ourcompiler.selftest.together import run_all
 
 SKIPS = Path(__file__).parent / "node_case_skips.txt"
 REASONS: dict[str, str] = dict(
@@ -88,6 +89,32 @@ def test_the_standards_case(name: str) -> None:
     with pytest.raises((CompileError, AssertionError)):
         check(cases()[name])
     pytest.xfail(REASONS[name])
+
+
+@pytest.fixture(scope="module")
+def generated(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, np.ndarray]]:
+    """The results of generated code for all cases, from one package, by the case's name and set of data."""
+    graphs, inputs = {}, {}
+    for name in sorted(set(cases()) - set(REASONS)):
+        for number, (given, _) in enumerate(cases()[name].data_sets):
+            graph = imported(cases()[name].model, given)
+            named = zip(cases()[name].model.graph.input, given, strict=False)
+            known = {value.name: numpy_array(array) for value, array in named}
+            graphs[f"{name}#{number}"] = graph
+            inputs[f"{name}#{number}"] = {one: known[one] for one in graph.inputs}
+    return run_all(graphs, inputs, tmp_path_factory.mktemp("cases") / "package", threads=2)
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", sorted(set(cases()) - set(REASONS)))
+def test_generated_code_passes_the_standards_case(
+    name: str, generated: dict[str, dict[str, np.ndarray]]
+) -> None:
+    case = cases()[name]
+    for number, (_, outputs) in enumerate(case.data_sets):
+        found = generated[f"{name}#{number}"]
+        for value, expected in zip(case.model.graph.output, outputs, strict=True):
+            compare(found[value.name], numpy_array(expected), case)
 
 
 def test_skips_are_cases_and_few() -> None:
