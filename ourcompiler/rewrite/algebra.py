@@ -122,7 +122,16 @@ def _not_negative(match: Match) -> bool:
 
 
 INVERSES = (
-    _law(ASSOCIATIVE, "a * Reciprocal(b)", "a / b", "a * Sqrt(b)", domain=POSITIVE),
+    _law(
+        ASSOCIATIVE,
+        "a * Reciprocal(b)",
+        "a / b",
+        "a * Reciprocal(c)",
+        precondition="b is as large as the result: else a division an element is dearer than one a row",
+        when=lambda match: match.shape("b") == match.site.shape(match.site.node.output),
+        given={"a": (3, 4), "b": (3, 4), "c": (3, 1)},
+        domain=POSITIVE,
+    ),
     _law(ASSOCIATIVE, "a / Reciprocal(b)", "a * b", "Reciprocal(b) / a", domain=POSITIVE),
     _law(ASSOCIATIVE, "Reciprocal(a / b)", "b / a", "Reciprocal(a * b)", domain=POSITIVE),
     _law(ASSOCIATIVE, "Reciprocal(a) / b", "Reciprocal(a * b)", "b / a", domain=POSITIVE),

@@ -80,7 +80,7 @@ def _scaled(site: Site, value: str, number: float) -> str | None:
     if product is not None:
         return _times(site, product, site.shape(value)[product.axis], number)
     added = site.made_by(value, "Add")
-    for inner, bias in operands_of(site, added) if added else ():
+    for inner, bias in operands_of(site, added):
         product = product_of(site, site.made_by(inner, "MatMul"))
         if product is not None:
             whole = _times(site, product, site.shape(inner)[-1], number)

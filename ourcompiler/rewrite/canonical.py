@@ -82,7 +82,7 @@ def _inverse(match: Match) -> Mapping[str, Any] | bool:
     """1/C, when it is a number of full precision: the product is then within two steps of the quotient."""
     divisor = match.known("C")
     limits = np.finfo(divisor.dtype) if divisor.dtype.kind == "f" else None
-    if limits is None or not np.all(np.isfinite(divisor)) or not np.all(divisor):
+    if limits is None or not divisor.size or not np.all(np.isfinite(divisor)) or not np.all(divisor):
         return False
     with np.errstate(over="ignore"):
         inverse = (1 / divisor).astype(divisor.dtype)

@@ -1,5 +1,5 @@
-"""What a rule must lower: operations, then nodes, then bytes of intermediate values, then the price of the
-functions used. DNNFusion section 4.2 counts operations, one an element whatever the function, and so does this.
+"""What a rule must lower: operations, then nodes, then the price of the functions used, then bytes of intermediate
+values, then movement and disorder. DNNFusion section 4.2 counts operations, one an element whatever the function, and so does this.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -22,8 +22,8 @@ PRICES: Mapping[str, int] = {
     **dict.fromkeys(("exp", "expm1", "log", "log1p", "erf", "sin", "cos", "tan", "tanh"), 8),
 }
 """Scalar functions that are dearer than an addition, about how much."""
-MOVED_PRICES: Mapping[Mapping5, int] = {Mapping5.REORGANIZE: 1, Mapping5.ONE_TO_ONE: 1}
-"""Movement that stays in order, an element; other movement is twice that."""
+MOVED: Mapping[Mapping5, int] = {Mapping5.REORGANIZE: 1, Mapping5.ONE_TO_ONE: 1}
+"""Movement that stays in order, an element; other movement counts twice."""
 
 
 class Cost(NamedTuple):
@@ -31,8 +31,9 @@ class Cost(NamedTuple):
 
     flops: int = 0
     nodes: int = 0
-    byte_count: int = 0
     price: int = 0
+    byte_count: int = 0
+    disorder: int = 0
 
     def plus(self, other: "Cost") -> "Cost":
         """Both together."""
@@ -49,8 +50,9 @@ def cost_of(node: Node, types: Types, known: Mapping[str, Array]) -> Cost:
     return Cost(
         _flops(node, types),
         1,
+        _price(node, types),
         sum(types[one].byte_count for one in values),
-        _price(node, types) + _disorder(node, known),
+        _moved(node, types) + _disorder(node, known),
     )
 
 
@@ -133,14 +135,17 @@ TEMPLATES: Mapping[str, Count] = {
 
 def _price(node: Node, types: Types) -> int:
     row = OPS.get(node.op)
-    if row is None:
+    if row is None or not isinstance(row.code, Pointwise):
         return 0
-    count = sum(types[one].element_count for one in node.outputs)
-    if isinstance(row.code, Pointwise):
-        return count * _pointwise_price(node.op, len(node.inputs), node.attributes)
-    if isinstance(row.code, View):
-        return count * MOVED_PRICES.get(row.mapping, 2)
-    return 0
+    return types[node.output].element_count * _pointwise_price(node.op, len(node.inputs), node.attributes)
+
+
+def _moved(node: Node, types: Types) -> int:
+    """Elements that only move; out of order they count twice."""
+    row = OPS.get(node.op)
+    if row is None or not isinstance(row.code, View):
+        return 0
+    return sum(types[one].element_count for one in node.outputs) * MOVED.get(row.mapping, 2)
 
 
 @lru_cache(maxsize=1024)

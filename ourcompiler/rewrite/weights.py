@@ -129,8 +129,10 @@ def product_of(site: Site, node: Node | None) -> Product | None:
     return Product(node, weight, site.known(bias) if bias else None, -1 if node.op == "MatMul" else 1)
 
 
-def operands_of(site: Site, node: Node) -> list[tuple[str, str]]:
+def operands_of(site: Site, node: Node | None) -> list[tuple[str, str]]:
     """The two operands of a commutative node, both ways, where the second is known."""
+    if node is None:
+        return []
     left, right = node.inputs
     return [pair for pair in ((left, right), (right, left)) if site.known(pair[1]) is not None]
 
@@ -153,7 +155,7 @@ def _scale_after(site: Site) -> Replaced | None:
 def _scale_after_bias(site: Site) -> Replaced | None:
     for value, factor in operands_of(site, site.node):
         added = site.made_by(value, "Add")
-        for inner, bias in operands_of(site, added) if added else ():
+        for inner, bias in operands_of(site, added):
             product = product_of(site, site.made_by(inner, "MatMul"))
             factors = _beside(site, product, factor, value)
             if product and factors is not None:
@@ -174,8 +176,9 @@ def _shift_after(site: Site) -> Replaced | None:
 
 def _scale_before(site: Site) -> Replaced | None:
     product = product_of(site, site.node)
-    scaled = site.made_by(product.x, "Mul") if product else None
-    for value, factor in operands_of(site, scaled) if product and scaled else ():
+    if product is None:
+        return None
+    for value, factor in operands_of(site, site.made_by(product.x, "Mul")):
         factors = along(site, factor, site.shape(product.x), product.axis)
         if factors is not None and site.shape(value) == site.shape(product.x):
             return {site.node.output: product.again(site, product.scaled_before(factors), product.bias, value)}
@@ -185,10 +188,9 @@ def _scale_before(site: Site) -> Replaced | None:
 def _shift_before(site: Site) -> Replaced | None:
     """Where a border of zeros is added the shift is not there: only without one."""
     product = product_of(site, site.node)
-    added = site.made_by(product.x, "Add") if product else None
-    if product is None or added is None or any(site.node.get("pads", ())) or site.node.op == "ConvTranspose":
+    if product is None or any(site.node.get("pads", ())) or site.node.op == "ConvTranspose":
         return None
-    for value, shift in operands_of(site, added):
+    for value, shift in operands_of(site, site.made_by(product.x, "Add")):
         shifts = along(site, shift, site.shape(product.x), product.axis)
         if shifts is None or site.shape(value) != site.shape(product.x):
             continue
@@ -206,8 +208,9 @@ def _shift_before_bias(site: Site) -> Replaced | None:
     """(x + t) W + b is x W + (t W + b)."""
     for value, bias in operands_of(site, site.node):
         product = product_of(site, site.made_by(value, "MatMul"))
-        added = site.made_by(product.x, "Add") if product else None
-        for inner, shift in operands_of(site, added) if product and added else ():
+        if product is None:
+            continue
+        for inner, shift in operands_of(site, site.made_by(product.x, "Add")):
             shifts = along(site, shift, site.shape(product.x), -1)
             if shifts is None or site.shape(inner) != site.shape(product.x) or product.weight.ndim != 2:
                 continue
