@@ -25,14 +25,30 @@ SIXTH = 1 / 6
 
 
 def _function(
-    name: str, finds: tuple[str, ...], give: str, *refuses: Example, precondition: str = UP_TO_ROUNDING, **more: Any
+    name: str,
+    finds: tuple[str, ...],
+    give: str,
+    *refuses: Example,
+    precondition: str = UP_TO_ROUNDING,
+    **more: Any,
 ) -> Rule:
     return formula(
-        name, Family.ACTIVATION, finds, give, source=SOURCE, precondition=precondition, refuses=refuses, **more
+        name,
+        Family.ACTIVATION,
+        finds,
+        give,
+        source=SOURCE,
+        precondition=precondition,
+        refuses=refuses,
+        **more,
     )
 
 
-CUBES = (f"(x + x ** 3 * {CUBIC}) * {{}}", f"(x + x * x * x * {CUBIC}) * {{}}", f"x * (x * x * {CUBIC} + 1) * {{}}")
+CUBES = (
+    f"(x + x ** 3 * {CUBIC}) * {{}}",
+    f"(x + x * x * x * {CUBIC}) * {{}}",
+    f"x * (x * x * {CUBIC} + 1) * {{}}",
+)
 """x + 0.044715 x³ times a number."""
 
 GELU = (
@@ -87,8 +103,12 @@ LOGISTIC = (
         Example("Reciprocal(2 + Exp(-x))"),
         precondition="up to rounding; where the power overflows, the new form does not",
     ),
-    _function("a quotient with 1 + exp(−x)", ("a / (1 + Exp(-x))",), "a * Sigmoid(x)", Example("a / (1 + Exp(x))")),
-    _function("SiLU", ("x * Sigmoid(x)", "x / (1 + Exp(-x))"), "Swish(x, alpha=1.0)", Example("x * Sigmoid(y)")),
+    _function(
+        "a quotient with 1 + exp(−x)", ("a / (1 + Exp(-x))",), "a * Sigmoid(x)", Example("a / (1 + Exp(x))")
+    ),
+    _function(
+        "SiLU", ("x * Sigmoid(x)", "x / (1 + Exp(-x))"), "Swish(x, alpha=1.0)", Example("x * Sigmoid(y)")
+    ),
     _function(
         "Swish",
         ("x * Sigmoid(x * A)",),
@@ -171,7 +191,9 @@ RECTIFIED = (
 def _limits(match: Match) -> Mapping[str, Any] | bool:
     """Two numbers, the lower first."""
     low, high = match.number("L"), match.number("H")
-    return {"l": float(low), "h": float(high)} if low is not None and high is not None and low <= high else False
+    return (
+        {"l": float(low), "h": float(high)} if low is not None and high is not None and low <= high else False
+    )
 
 
 def _above_zero(match: Match) -> Mapping[str, Any] | bool:
@@ -288,7 +310,9 @@ KEPT = {"x": (2, 3, 4), "a": (1,), "i": 1, "m": (2, 1, 4)}
 SHIFTED = "softmax does not change when a number is added to everything along its axis"
 
 
-def _softmax(name: str, finds: tuple[str, ...], give: str, refuse: str, when: When = _one_axis, **more: Any) -> Rule:
+def _softmax(
+    name: str, finds: tuple[str, ...], give: str, refuse: str, when: When = _one_axis, **more: Any
+) -> Rule:
     where = more.get("where", {})
     return _function(
         name,
@@ -312,16 +336,43 @@ SOFTMAX = (
         where={"e": "Exp(x)"},
         precondition="one axis; up to rounding; where the power overflows, the new form does not",
     ),
-    _softmax("softmax of a difference", ("Softmax(x - m, axis=i)",), "Softmax(x, axis=i)", "Softmax(x - m, axis=i)",
-             _is_same_along, precondition=SHIFTED),
-    _softmax("softmax of a sum", ("Softmax(x + m, axis=i)",), "Softmax(x, axis=i)", "Softmax(x + m, axis=i)",
-             _is_same_along, precondition=SHIFTED),
-    _softmax("logarithm of softmax", ("Log(Softmax(x, axis=i))",), "LogSoftmax(x, axis=i)", "Exp(Softmax(x, axis=i))",
-             lambda match: True),
-    _softmax("log-softmax", ("x - ReduceLogSumExp(x, axes=a, keepdims=True)",), "LogSoftmax(x, axis=i)",
-             "x - ReduceLogSumExp(Exp(x), axes=a, keepdims=True)"),
-    _softmax("log-softmax of a difference", ("LogSoftmax(x - m, axis=i)",), "LogSoftmax(x, axis=i)",
-             "LogSoftmax(x - m, axis=i)", _is_same_along, precondition=SHIFTED),
+    _softmax(
+        "softmax of a difference",
+        ("Softmax(x - m, axis=i)",),
+        "Softmax(x, axis=i)",
+        "Softmax(x - m, axis=i)",
+        _is_same_along,
+        precondition=SHIFTED,
+    ),
+    _softmax(
+        "softmax of a sum",
+        ("Softmax(x + m, axis=i)",),
+        "Softmax(x, axis=i)",
+        "Softmax(x + m, axis=i)",
+        _is_same_along,
+        precondition=SHIFTED,
+    ),
+    _softmax(
+        "logarithm of softmax",
+        ("Log(Softmax(x, axis=i))",),
+        "LogSoftmax(x, axis=i)",
+        "Exp(Softmax(x, axis=i))",
+        lambda match: True,
+    ),
+    _softmax(
+        "log-softmax",
+        ("x - ReduceLogSumExp(x, axes=a, keepdims=True)",),
+        "LogSoftmax(x, axis=i)",
+        "x - ReduceLogSumExp(Exp(x), axes=a, keepdims=True)",
+    ),
+    _softmax(
+        "log-softmax of a difference",
+        ("LogSoftmax(x - m, axis=i)",),
+        "LogSoftmax(x, axis=i)",
+        "LogSoftmax(x - m, axis=i)",
+        _is_same_along,
+        precondition=SHIFTED,
+    ),
 )
 
 ROWS: tuple[Rule, ...] = (*GELU, *LOGISTIC, *RECTIFIED, *CLIPS, *HARD, *SOFTMAX)

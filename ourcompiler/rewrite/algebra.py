@@ -114,7 +114,9 @@ PRODUCTS = (
     ),
 )
 
-ROUNDED_SUM = "up to the rounding of the sum; where a power overflows or vanishes, the sum is nearer the truth"
+ROUNDED_SUM = (
+    "up to the rounding of the sum; where a power overflows or vanishes, the sum is nearer the truth"
+)
 
 
 def _not_negative(match: Match) -> bool:
@@ -135,7 +137,9 @@ INVERSES = (
     _law(ASSOCIATIVE, "a / Reciprocal(b)", "a * b", "Reciprocal(b) / a", domain=POSITIVE),
     _law(ASSOCIATIVE, "Reciprocal(a / b)", "b / a", "Reciprocal(a * b)", domain=POSITIVE),
     _law(ASSOCIATIVE, "Reciprocal(a) / b", "Reciprocal(a * b)", "b / a", domain=POSITIVE),
-    _law(ASSOCIATIVE, "Exp(a) / Exp(b)", "Exp(a - b)", "Exp(a) / b", precondition=ROUNDED_SUM, domain=POSITIVE),
+    _law(
+        ASSOCIATIVE, "Exp(a) / Exp(b)", "Exp(a - b)", "Exp(a) / b", precondition=ROUNDED_SUM, domain=POSITIVE
+    ),
     _law(ASSOCIATIVE, "Abs(a) / Abs(b)", "Abs(a / b)", "Abs(a) / b", precondition=ALWAYS, domain=POSITIVE),
     _law(ASSOCIATIVE, "Abs(x) * Abs(x)", "x * x", "Abs(x) * Abs(y)", precondition=ALWAYS),
     _law(
@@ -169,7 +173,20 @@ INVERSES = (
     _law(COMMUTATIVE, "Max(x, -x)", "Abs(x)", "Max(x, -y)", precondition=ALWAYS),
 )
 
-INCREASING = ("Exp", "Sigmoid", "Tanh", "Erf", "Relu", "Floor", "Ceil", "Round", "Atan", "Sinh", "Asinh", "Softplus")
+INCREASING = (
+    "Exp",
+    "Sigmoid",
+    "Tanh",
+    "Erf",
+    "Relu",
+    "Floor",
+    "Ceil",
+    "Round",
+    "Atan",
+    "Sinh",
+    "Asinh",
+    "Softplus",
+)
 """Functions that never decrease, as computed too: the greatest argument has the greatest value."""
 
 
@@ -179,8 +196,12 @@ def _factor_not_negative(match: Match) -> bool:
 
 def _extremes(op: str, other: str) -> tuple[Rule, ...]:
     return (
-        _law(DISTRIBUTIVE, f"{op}(a + c, b + c)", f"{op}(a, b) + c", f"{op}(a + c, b + d)", precondition=ALWAYS),
-        _law(DISTRIBUTIVE, f"{op}(a - c, b - c)", f"{op}(a, b) - c", f"{op}(c - a, c - b)", precondition=ALWAYS),
+        _law(
+            DISTRIBUTIVE, f"{op}(a + c, b + c)", f"{op}(a, b) + c", f"{op}(a + c, b + d)", precondition=ALWAYS
+        ),
+        _law(
+            DISTRIBUTIVE, f"{op}(a - c, b - c)", f"{op}(a, b) - c", f"{op}(c - a, c - b)", precondition=ALWAYS
+        ),
         _law(DISTRIBUTIVE, f"{op}(-a, -b)", f"-{other}(a, b)", f"{op}(-a, b)", precondition=ALWAYS),
         _law(
             DISTRIBUTIVE,

@@ -12,7 +12,11 @@ from ourcompiler.rewrite.site import LARGEST_BYTES, Site
 from ourcompiler.rewrite.weights import PRODUCTS, Product, along, operands_of, product_of
 
 SOURCE = "softmax(s Q Kᵀ) V: the scale belongs to the smallest of Q, K and Q Kᵀ"
-MOVEMENT = frozenset(row.name for row in OPS.values() if isinstance(row.code, View)) - {"Pad", "View", "Split"}
+MOVEMENT = frozenset(row.name for row in OPS.values() if isinstance(row.code, View)) - {
+    "Pad",
+    "View",
+    "Split",
+}
 """Operators that show every element of one value, and nothing else."""
 
 
@@ -90,7 +94,9 @@ def _scaled(site: Site, value: str, number: float) -> str | None:
 
 def _times(site: Site, product: Product, channels: int, number: float) -> str:
     factors = np.full(channels, number, product.weight.dtype)
-    return product.again(site, product.scaled(factors), None if product.bias is None else product.bias * factors)
+    return product.again(
+        site, product.scaled(factors), None if product.bias is None else product.bias * factors
+    )
 
 
 def _one_product(site: Site) -> Replaced | None:
@@ -98,7 +104,9 @@ def _one_product(site: Site) -> Replaced | None:
     x = site.node.inputs[0]
     readers = [site.network.nodes[key] for key in site.network.readers.get(x, ())]
     ordered = sorted(readers, key=lambda node: site.network.places[node.output])
-    found = [(node, site.known(node.inputs[1])) for node in ordered if node.op == "MatMul" and node.inputs[0] == x]
+    found = [
+        (node, site.known(node.inputs[1])) for node in ordered if node.op == "MatMul" and node.inputs[0] == x
+    ]
     products = [(node, weight) for node, weight in found if weight is not None and weight.ndim == 2]
     if len(products) < 2 or sum(weight.nbytes for _, weight in products) > LARGEST_BYTES:
         return None

@@ -91,7 +91,13 @@ def _inverse(match: Match) -> Mapping[str, Any] | bool:
 
 
 def _one_way(
-    find: str, give: str, refuse: str, *, precondition: str = ALWAYS, domain: tuple[float, float] = POSITIVE, **more: Any
+    find: str,
+    give: str,
+    refuse: str,
+    *,
+    precondition: str = ALWAYS,
+    domain: tuple[float, float] = POSITIVE,
+    **more: Any,
 ) -> Rule:
     return formula(
         f"{find} is {give}",

@@ -14,7 +14,18 @@ from ourcompiler.rewrite import (
 )
 from ourcompiler.rewrite.rule import Rule
 
-FAMILIES = (fold, movement, canonical, weights, norms, activations, gather, algebra, reductions, attention_prep)
+FAMILIES = (
+    fold,
+    movement,
+    canonical,
+    weights,
+    norms,
+    activations,
+    gather,
+    algebra,
+    reductions,
+    attention_prep,
+)
 """In the order in which their rules are tried at a node."""
 
 RULES: tuple[Rule, ...] = tuple(row for family in FAMILIES for row in family.ROWS)

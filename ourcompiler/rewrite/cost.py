@@ -46,7 +46,9 @@ Types = Mapping[str, TensorType]
 def cost_of(node: Node, types: Types, known: Mapping[str, Array]) -> Cost:
     """The cost of one node; constants are not counted as intermediate values."""
     moved = isinstance(OPS[node.op].code, View) if node.op in OPS else False
-    values = [] if moved else [*dict.fromkeys(one for one in node.operands if one not in known), *node.outputs]
+    values = (
+        [] if moved else [*dict.fromkeys(one for one in node.operands if one not in known), *node.outputs]
+    )
     return Cost(
         _flops(node, types),
         1,
@@ -161,9 +163,12 @@ def _scalar_price(one: Scalar) -> int:
 
 
 def _disorder(node: Node, known: Mapping[str, Array]) -> int:
-    """1 for what could be written in the usual order: constants right, x + (−c) for x − c, 1/x by name."""
+    """Constants that are read, and 1 for what could be written in the usual order: constants right, x + (−c) for
+    x − c, 1/x by name.
+    """
+    count = sum(one in known for one in node.inputs)
     if len(node.inputs) != 2:
-        return 0
+        return count
     left, right = (one in known for one in node.inputs)
     backwards = left and not right and (node.op in COMMUTATIVE or node.op == "Div")
-    return int(backwards or (node.op == "Sub" and right))
+    return count + int(backwards or (node.op == "Sub" and right))

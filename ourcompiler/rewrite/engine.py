@@ -161,7 +161,9 @@ class Engine:
         """Below the nodes that changed, as far as a rule looks up, and where one reader of a value is left."""
         network = self.network
         nodes = [network.nodes[key] for key in dict.fromkeys(keys) if key in network.nodes]
-        single = [one for one in dict.fromkeys(touched) if one in network.makers and network.read_count(one) == 1]
+        single = [
+            one for one in dict.fromkeys(touched) if one in network.makers and network.read_count(one) == 1
+        ]
         changed = [name for node in nodes for name in node.outputs]
         self._look_at(list(network.below([*changed, *single], self._depth)))
 

@@ -19,7 +19,9 @@ import numpy as np
 
 from ourcompiler.ir.graph import ABSENT, Array, Attribute
 
-ASSOCIATIVE = frozenset({"Add", "Mul", "Min", "Max", "And", "Or", "Xor", "BitwiseAnd", "BitwiseOr", "BitwiseXor"})
+ASSOCIATIVE = frozenset(
+    {"Add", "Mul", "Min", "Max", "And", "Or", "Xor", "BitwiseAnd", "BitwiseOr", "BitwiseXor"}
+)
 """Operators whose operands may be grouped in any way."""
 COMMUTATIVE = ASSOCIATIVE | {"Equal"}
 """Operators whose two operands may change places."""

@@ -28,7 +28,9 @@ def _fold(site: Site) -> Replaced | None:
     row, types = OPS[node.op], [site.type(one) for one in node.outputs]
     count = sum(one.element_count for one in types)
     repeats = isinstance(row.code, View) and row.mapping is Mapping5.ONE_TO_MANY
-    if (repeats and count > site.type(node.inputs[0]).element_count) or (node.op == "View" and count > SMALL_VIEW):
+    if (repeats and count > site.type(node.inputs[0]).element_count) or (
+        node.op == "View" and count > SMALL_VIEW
+    ):
         return None
     made = fold(node.op, values, dict(node.attributes), types)
     return {name: site.constant(value) for name, value in zip(node.outputs, made, strict=True)}
@@ -258,7 +260,12 @@ ORDERED = Rule(
     COMMUTATIVE,
     _ordered,
     (Example("A * x"), Example("A + x"), Example("Min(A, x)")),
-    (Example("A - x"), Example("A / x"), Example("x * A"), Example("MatMul(A, x)", {"A": (2, 3), "x": (3, 4)})),
+    (
+        Example("A - x"),
+        Example("A / x"),
+        Example("x * A"),
+        Example("MatMul(A, x)", {"A": (2, 3), "x": (3, 4)}),
+    ),
     1,
 )
 

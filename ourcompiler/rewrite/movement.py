@@ -95,7 +95,10 @@ def _piece(site: Site, value: str, axis: int) -> Piece:
         return node.inputs[0], sum(node["sizes"][:number]), node["sizes"][number]
     if node is not None and node.op == "Slice" and all(step == 1 for step in node["steps"]):
         source = site.shape(node.inputs[0])
-        if all(size == whole or number == axis for number, (size, whole) in enumerate(zip(shape, source, strict=True))):
+        if all(
+            size == whole or number == axis
+            for number, (size, whole) in enumerate(zip(shape, source, strict=True))
+        ):
             return node.inputs[0], node["starts"][axis], shape[axis]
     return value, 0, shape[axis]
 
@@ -313,7 +316,10 @@ ROWS: tuple[Rule, ...] = (
             Example("Transpose(x, perm=(0, 1, 2))", X),
             Example("Transpose(x, perm=(0, 2, 1))", {"x": (2, 1, 4)}),
         ],
-        [Example("Transpose(x, perm=(0, 2, 1))", X), Example("Transpose(Exp(Transpose(x, perm=(1, 0, 2))), perm=(0, 2, 1))", X)],
+        [
+            Example("Transpose(x, perm=(0, 2, 1))", X),
+            Example("Transpose(Exp(Transpose(x, perm=(1, 0, 2))), perm=(0, 2, 1))", X),
+        ],
     ),
     _rule(
         "slice of a slice",
@@ -321,7 +327,10 @@ ROWS: tuple[Rule, ...] = (
         ["Slice"],
         _slice,
         [
-            Example("Slice(Slice(x, starts=(0, 2, 1), steps=(1, -1, 1), shape=(2, 3, 3)), starts=(1, 0, 2), steps=(1, 2, -2), shape=(1, 2, 2))", X),
+            Example(
+                "Slice(Slice(x, starts=(0, 2, 1), steps=(1, -1, 1), shape=(2, 3, 3)), starts=(1, 0, 2), steps=(1, 2, -2), shape=(1, 2, 2))",
+                X,
+            ),
             Example("Slice(x, starts=(0, 0, 0), steps=(1, 1, 1), shape=(2, 3, 4))", X),
         ],
         [Example(_at("x", 1, 2), X), Example(_at("x", 3, 4, -1), X)],
@@ -381,8 +390,13 @@ ROWS: tuple[Rule, ...] = (
         ],
         [
             Example(CONV.format(_border_of("x", 1, 0.5)), PICTURE),
-            Example(CONV.format("Pad(x, before=(0, 1, 1, 1), after=(0, 0, 0, 0), fill=0.0)"), {**PICTURE, "x": (1, 1, 6, 6)}),
-            Example(MEAN.format(_border_of("x", 1)).replace("pads=(0, 0, 0, 0)", "pads=(1, 1, 1, 1)"), PICTURE),
+            Example(
+                CONV.format("Pad(x, before=(0, 1, 1, 1), after=(0, 0, 0, 0), fill=0.0)"),
+                {**PICTURE, "x": (1, 1, 6, 6)},
+            ),
+            Example(
+                MEAN.format(_border_of("x", 1)).replace("pads=(0, 0, 0, 0)", "pads=(1, 1, 1, 1)"), PICTURE
+            ),
             Example(GREATEST.format(_border_of("x", 1)), PICTURE),
             Example(GREATEST.format(_border_of("Relu(x)", 3)), PICTURE),
             Example(GREATEST.format(_border_of("Relu(x)", 1)).replace("ceil=False", "ceil=True"), PICTURE),
@@ -395,7 +409,10 @@ ROWS: tuple[Rule, ...] = (
         _expanded_operand,
         [
             Example("x * Expand(y, shape=(2, 3, 4))", {**X, "y": (4,)}),
-            Example("Where(c, Expand(y, shape=(2, 3, 4)), x)", {**X, "y": (3, 1), "c": TensorType(DType.BOOL, (4,))}),
+            Example(
+                "Where(c, Expand(y, shape=(2, 3, 4)), x)",
+                {**X, "y": (3, 1), "c": TensorType(DType.BOOL, (4,))},
+            ),
             Example("x @ Expand(y, shape=(2, 4, 5))", {**X, "y": (4, 5)}),
         ],
         [

@@ -149,9 +149,7 @@ class Network:
                     waiting.append(self.makers[name])
         return sorted(found.values(), key=lambda node: self.places[node.output], reverse=True)
 
-    def _is_needed(
-        self, value: str, replaced: Mapping[str, str], kept: set[str], lost: Counter[str]
-    ) -> bool:
+    def _is_needed(self, value: str, replaced: Mapping[str, str], kept: set[str], lost: Counter[str]) -> bool:
         if value in kept:
             return True
         return value not in replaced and self.read_count(value) > lost[value]

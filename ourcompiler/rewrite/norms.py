@@ -89,7 +89,9 @@ NOT_A_MEAN = (
 )
 
 
-def _recognised(name: str, finds: tuple[str, ...], give: str, when: Any, given: Mapping[str, Any], **more: Any) -> Rule:
+def _recognised(
+    name: str, finds: tuple[str, ...], give: str, when: Any, given: Mapping[str, Any], **more: Any
+) -> Rule:
     return formula(
         name,
         Family.NORM,
@@ -141,8 +143,10 @@ RECOGNISED = (
         "RMSNorm(x, None, axis=i, epsilon=e)",
         _last_axes,
         LAST,
-        refuses=(Example(PLAIN[2], {**LAST, "R": 1 / 3}), Example("x / Sqrt(ReduceMean(x, axes=a, keepdims=True) + E)",
-                                                                  LAST, domain=POSITIVE)),
+        refuses=(
+            Example(PLAIN[2], {**LAST, "R": 1 / 3}),
+            Example("x / Sqrt(ReduceMean(x, axes=a, keepdims=True) + E)", LAST, domain=POSITIVE),
+        ),
     ),
     _recognised(
         "root mean square normalisation of other axes",
@@ -156,7 +160,9 @@ RECOGNISED = (
 
 INVERSE = tuple(
     form.format(square.format("d"))
-    for form, square in product(("G / Sqrt({} + E)", "Reciprocal(Sqrt({} + E)) * G", "({} + E) ** -0.5 * G"), SQUARES)
+    for form, square in product(
+        ("G / Sqrt({} + E)", "Reciprocal(Sqrt({} + E)) * G", "({} + E) ** -0.5 * G"), SQUARES
+    )
 )
 
 
@@ -186,7 +192,9 @@ SPLIT_UP = tuple(
         lambda match: _renamed(_known_scale(match)),
         {**LAST, "G": (4,), "B": (4,)},
         where={**DEVIATION, "i": inverse},
-        refuses=(Example("x * i + (B - m * i)", {**LAST, "G": (3, 1), "B": (4,)}, {**DEVIATION, "i": inverse}),),
+        refuses=(
+            Example("x * i + (B - m * i)", {**LAST, "G": (3, 1), "B": (4,)}, {**DEVIATION, "i": inverse}),
+        ),
     )
     for number, inverse in enumerate(INVERSE)
 )
@@ -322,7 +330,9 @@ def _for_channels(site: Site, value: str, times: int) -> str | None:
     return None if array is None else site.constant(np.repeat(array, times))
 
 
-def _rule(name: str, roots: tuple[str, ...], apply: Any, examples: list[Example], refuses: list[Example]) -> Rule:
+def _rule(
+    name: str, roots: tuple[str, ...], apply: Any, examples: list[Example], refuses: list[Example]
+) -> Rule:
     return Rule(
         name,
         Family.NORM,
@@ -377,7 +387,10 @@ BESIDE = (
             Example(f"{_group('x', 2)} + B", {**PICTURE, "B": (4, 1, 1)}),
             Example(f"{CHANNEL_FIRST} + B", {**PICTURE, "B": (4, 1, 1)}),
         ],
-        [Example(f"{_norm('x')} + B", {**ROW, "B": (3, 1)}), Example(f"{RMS.format('None')} + B", {**ROW, "B": (4,)})],
+        [
+            Example(f"{_norm('x')} + B", {**ROW, "B": (3, 1)}),
+            Example(f"{RMS.format('None')} + B", {**ROW, "B": (4,)}),
+        ],
     ),
     _rule(
         "instance normalisation",
@@ -415,7 +428,9 @@ BESIDE = (
             Example(f"Reshape({_norm('Reshape(x, shape=(6, 4))', axis=1)}, shape=(2, 3, 4))", ROW),
         ],
         [
-            Example(IN_GROUPS.format(_norm("Reshape(x, shape=(4, 18))", "S", axis=1)), {**PICTURE, "S": (18,)}),
+            Example(
+                IN_GROUPS.format(_norm("Reshape(x, shape=(4, 18))", "S", axis=1)), {**PICTURE, "S": (18,)}
+            ),
             Example(IN_GROUPS.format(_group("Reshape(x, shape=(2, 4, 9))", 2, "S")), {**PICTURE, "S": (4,)}),
             Example(IN_GROUPS.format(_norm("Reshape(x, shape=(6, 12))", axis=1)), PICTURE),
         ],

@@ -28,5 +28,7 @@ def without(names: Collection[str]) -> tuple[Rule, ...]:
     known = {rule.name for rule in RULES} | {family.value for family in Family}
     unknown = [name for name in names if name not in known]
     if unknown:
-        raise CompileError(f"no rule or family is called {unknown[0]!r}", hint="the names are in a rule trace")
+        raise CompileError(
+            f"no rule or family is called {unknown[0]!r}", hint="the names are in a rule trace"
+        )
     return tuple(rule for rule in RULES if rule.name not in names and rule.family.value not in names)

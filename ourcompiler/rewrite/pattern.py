@@ -72,9 +72,7 @@ def _call(site: Site, one: Call, node: Node, found: Found) -> Iterator[Found]:
             yield {**whole, **label} if label else whole
 
 
-def _each(
-    site: Site, operands: Sequence[Expression], values: Sequence[str], found: Found
-) -> Iterator[Found]:
+def _each(site: Site, operands: Sequence[Expression], values: Sequence[str], found: Found) -> Iterator[Found]:
     if not operands:
         yield found
         return

@@ -234,23 +234,67 @@ def _r(op: str, x: str) -> str:
 
 
 INTO = (
-    _into(Family.COMMUTATIVE, _r("Prod", "Exp(x)"), f"Exp({_r('Sum', 'x')})", _r("Sum", "Exp(x)"),
-          precondition=ROUNDED_SUM),
+    _into(
+        Family.COMMUTATIVE,
+        _r("Prod", "Exp(x)"),
+        f"Exp({_r('Sum', 'x')})",
+        _r("Sum", "Exp(x)"),
+        precondition=ROUNDED_SUM,
+    ),
     _into(Family.COMMUTATIVE, _r("Sum", "x * x"), _r("SumSquare", "x"), _r("Sum", "x * y")),
     _into(Family.COMMUTATIVE, _r("Sum", "Abs(x)"), _r("L1", "x"), _r("Mean", "Abs(x)")),
     _into(Family.COMMUTATIVE, f"Sqrt({_r('SumSquare', 'x')})", _r("L2", "x"), f"Sqrt({_r('L1', 'x')})"),
-    _into(Family.COMMUTATIVE, f"Log({_r('Sum', 'x')})", _r("LogSum", "x"), f"Log({_r('Mean', 'x')})", domain=POSITIVE),
-    _into(Family.COMMUTATIVE, _r("LogSum", "Exp(x)"), _r("LogSumExp", "x"), _r("LogSum", "Exp(x) * Exp(y)"),
-          precondition="up to rounding; where a power overflows, the new form does not"),
-    _into(Family.DISTRIBUTIVE, f"m + {_r('LogSumExp', 'x - m')}", _r("LogSumExp", "x"), f"m + {_r('LogSumExp', 'x - y')}",
-          precondition="m does not vary along the reduced axes", when=_is_result),
-    _into(Family.DISTRIBUTIVE, f"{_r('Sum', 'x')} + {_r('Sum', 'y')}", _r("Sum", "x + y"), f"{_r('Sum', 'x')} + {_r('Max', 'y')}",
-          precondition="both have one shape", when=_same_shape,
-          refuses=(Example(f"{_r('Sum', 'x')} + {_r('Sum', 'y')}", {"x": (3, 4, 5), "y": (3, 2, 5), "a": (1,), "k": True}),)),
-    _into(Family.ASSOCIATIVE, f"Max({_r('Max', 'x')}, {_r('Max', 'y')})", _r("Max", "Max(x, y)"), f"Max({_r('Max', 'x')}, {_r('Min', 'y')})",
-          precondition="both have one shape", when=_same_shape),
-    _into(Family.ASSOCIATIVE, f"Min({_r('Min', 'x')}, {_r('Min', 'y')})", _r("Min", "Min(x, y)"), f"Min({_r('Min', 'x')}, {_r('Max', 'y')})",
-          precondition="both have one shape", when=_same_shape),
+    _into(
+        Family.COMMUTATIVE,
+        f"Log({_r('Sum', 'x')})",
+        _r("LogSum", "x"),
+        f"Log({_r('Mean', 'x')})",
+        domain=POSITIVE,
+    ),
+    _into(
+        Family.COMMUTATIVE,
+        _r("LogSum", "Exp(x)"),
+        _r("LogSumExp", "x"),
+        _r("LogSum", "Exp(x) * Exp(y)"),
+        precondition="up to rounding; where a power overflows, the new form does not",
+    ),
+    _into(
+        Family.DISTRIBUTIVE,
+        f"m + {_r('LogSumExp', 'x - m')}",
+        _r("LogSumExp", "x"),
+        f"m + {_r('LogSumExp', 'x - y')}",
+        precondition="m does not vary along the reduced axes",
+        when=_is_result,
+    ),
+    _into(
+        Family.DISTRIBUTIVE,
+        f"{_r('Sum', 'x')} + {_r('Sum', 'y')}",
+        _r("Sum", "x + y"),
+        f"{_r('Sum', 'x')} + {_r('Max', 'y')}",
+        precondition="both have one shape",
+        when=_same_shape,
+        refuses=(
+            Example(
+                f"{_r('Sum', 'x')} + {_r('Sum', 'y')}", {"x": (3, 4, 5), "y": (3, 2, 5), "a": (1,), "k": True}
+            ),
+        ),
+    ),
+    _into(
+        Family.ASSOCIATIVE,
+        f"Max({_r('Max', 'x')}, {_r('Max', 'y')})",
+        _r("Max", "Max(x, y)"),
+        f"Max({_r('Max', 'x')}, {_r('Min', 'y')})",
+        precondition="both have one shape",
+        when=_same_shape,
+    ),
+    _into(
+        Family.ASSOCIATIVE,
+        f"Min({_r('Min', 'x')}, {_r('Min', 'y')})",
+        _r("Min", "Min(x, y)"),
+        f"Min({_r('Min', 'x')}, {_r('Max', 'y')})",
+        precondition="both have one shape",
+        when=_same_shape,
+    ),
     formula(
         "a sum of shifted numbers is their shifted sum",
         Family.COMMUTATIVE,
@@ -263,10 +307,16 @@ INTO = (
         kinds=UNSIGNED,
         domain=(0.0, 9.0),
         refuses=(
-            Example(f"ReduceSum(BitShift(x, A, direction='RIGHT'), {KEEP})", {**CUBE, "A": np.array(1, np.uint16)},
-                    dtype=DType.U16),
-            Example(f"ReduceSum(BitShift(x, A, direction='LEFT'), {KEEP})",
-                    {**CUBE, "A": np.array([1, 2, 3, 4, 5], np.uint16)}, dtype=DType.U16),
+            Example(
+                f"ReduceSum(BitShift(x, A, direction='RIGHT'), {KEEP})",
+                {**CUBE, "A": np.array(1, np.uint16)},
+                dtype=DType.U16,
+            ),
+            Example(
+                f"ReduceSum(BitShift(x, A, direction='LEFT'), {KEEP})",
+                {**CUBE, "A": np.array([1, 2, 3, 4, 5], np.uint16)},
+                dtype=DType.U16,
+            ),
         ),
     ),
 )

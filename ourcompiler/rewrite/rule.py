@@ -118,9 +118,9 @@ def drawn(one: TensorType, domain: tuple[float, float], generator: np.random.Gen
         return generator.random(one.shape) < 0.5
     if one.dtype.is_float:
         return generator.uniform(low, high, one.shape).astype(one.dtype.numpy)
-    return generator.integers(int(low) if one.dtype.is_signed else max(int(low), 0), int(high) + 1, one.shape).astype(
-        one.dtype.numpy
-    )
+    return generator.integers(
+        int(low) if one.dtype.is_signed else max(int(low), 0), int(high) + 1, one.shape
+    ).astype(one.dtype.numpy)
 
 
 Drawn = tuple[Graph, dict[str, Array]]

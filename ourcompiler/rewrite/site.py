@@ -131,4 +131,6 @@ def fold(
         found = OPS[op].reference(values, facts)
     except ValueError as error:
         raise Misfit(str(error)) from error
-    return tuple(np.ascontiguousarray(one).reshape(kind.shape) for one, kind in zip(found, types, strict=True))
+    return tuple(
+        np.ascontiguousarray(one).reshape(kind.shape) for one, kind in zip(found, types, strict=True)
+    )

@@ -26,7 +26,10 @@ def along(site: Site, value: str, shape: tuple[int, ...], axis: int) -> Array | 
         return None
     padded = (1,) * (len(shape) - array.ndim) + array.shape
     axis %= len(shape)
-    if any(size != 1 for number, size in enumerate(padded) if number != axis) or padded[axis] not in (1, shape[axis]):
+    if any(size != 1 for number, size in enumerate(padded) if number != axis) or padded[axis] not in (
+        1,
+        shape[axis],
+    ):
         return None
     return np.broadcast_to(array.reshape(-1), (shape[axis],))
 
@@ -89,7 +92,9 @@ def _conv_after(weight: Array, factors: Array, group: int) -> Array:
 
 def _conv_before(weight: Array, factors: Array, group: int) -> Array:
     parts = weight.reshape(group, -1, *weight.shape[1:])
-    return np.asarray(parts * factors.reshape(_column(weight, group, 1, weight.shape[1]))).reshape(weight.shape)
+    return np.asarray(parts * factors.reshape(_column(weight, group, 1, weight.shape[1]))).reshape(
+        weight.shape
+    )
 
 
 def _transposed_after(weight: Array, factors: Array, group: int) -> Array:
@@ -181,7 +186,9 @@ def _scale_before(site: Site) -> Replaced | None:
     for value, factor in operands_of(site, site.made_by(product.x, "Mul")):
         factors = along(site, factor, site.shape(product.x), product.axis)
         if factors is not None and site.shape(value) == site.shape(product.x):
-            return {site.node.output: product.again(site, product.scaled_before(factors), product.bias, value)}
+            return {
+                site.node.output: product.again(site, product.scaled_before(factors), product.bias, value)
+            }
     return None
 
 
@@ -242,7 +249,12 @@ def _example(text: str, shapes: Mapping[str, Any], **more: Any) -> Example:
 
 
 def _rule(
-    name: str, roots: frozenset[str], apply: Any, examples: tuple[Example, ...], refuses: tuple[Example, ...], depth: int
+    name: str,
+    roots: frozenset[str],
+    apply: Any,
+    examples: tuple[Example, ...],
+    refuses: tuple[Example, ...],
+    depth: int,
 ) -> Rule:
     return Rule(
         name,
@@ -277,7 +289,7 @@ ROWS: tuple[Rule, ...] = (
             _example(f"{CONV} * s", IMAGE, s=OUT),
             _example("(x @ w) * S", {"x": (5, 4), "w": (4, 3)}, S=(3,)),
             _example("(x @ W) * S", MATRIX, S=(5, 1)),
-    Example("y * S; y", {**IMAGE, "S": OUT}, {"y": CONV}),
+            Example("y * S; y", {**IMAGE, "S": OUT}, {"y": CONV}),
         ),
         2,
     ),

@@ -44,9 +44,7 @@ def test_what_goes_leaves_its_origin() -> None:
 
 def test_a_rule_waits_for_those_who_read_between() -> None:
     """Sigmoid(x) is a result: without it SiLU would cost more, not less."""
-    graph = Example("x * s; s", {}, {"s": "Sigmoid(x)"}).graph(
-        np.random.default_rng(3)
-    )
+    graph = Example("x * s; s", {}, {"s": "Sigmoid(x)"}).graph(np.random.default_rng(3))
     assert [node.op for node in rewrite(graph).nodes] == ["Sigmoid", "Mul"]
 
 
@@ -71,7 +69,13 @@ def test_rules_are_switched_off_by_name_and_by_family() -> None:
 
 
 def test_the_same_graph_comes_out_every_time() -> None:
-    graph = graph_of("Softmax((x @ A) @ Transpose(x @ B, perm=(1, 0)), axis=1) @ (x @ C)", x=(5, 4), A=(4, 4), B=(4, 4), C=(4, 4))
+    graph = graph_of(
+        "Softmax((x @ A) @ Transpose(x @ B, perm=(1, 0)), axis=1) @ (x @ C)",
+        x=(5, 4),
+        A=(4, 4),
+        B=(4, 4),
+        C=(4, 4),
+    )
     assert rewrite(graph) == rewrite(graph)
 
 

@@ -30,7 +30,9 @@ class Drawing:
     def value(self) -> str:
         """One of the later values, mostly."""
         count = len(self.values)
-        return self.values[max(int(count - self.random.geometric(0.25)), int(self.random.integers(count)) // 2)]
+        return self.values[
+            max(int(count - self.random.geometric(0.25)), int(self.random.integers(count)) // 2)
+        ]
 
     def add(self, op: str, *inputs: str, **facts: object) -> str:
         origin = (f"{op}.{len(self.builder.nodes)}",)
@@ -72,7 +74,9 @@ def binary(drawing: Drawing) -> str:
 def quotient(drawing: Drawing) -> str:
     """By something above 1."""
     value = drawing.value()
-    below = drawing.add("Add", drawing.add("Abs", drawing.other(value)), drawing.builder.constant(np.float64(1)))
+    below = drawing.add(
+        "Add", drawing.add("Abs", drawing.other(value)), drawing.builder.constant(np.float64(1))
+    )
     if drawing.random.random() < 0.5:
         return drawing.add("Mul", value, drawing.add("Reciprocal", below))
     return drawing.add("Div", value, below)
@@ -89,7 +93,13 @@ def power(drawing: Drawing) -> str:
 def reduction(drawing: Drawing) -> str:
     value = drawing.value()
     rank = len(drawing.shape(value))
-    axes = tuple(sorted(drawing.random.choice(rank, drawing.random.integers(1, rank + 1), replace=False).tolist())) if rank else ()
+    axes = (
+        tuple(
+            sorted(drawing.random.choice(rank, drawing.random.integers(1, rank + 1), replace=False).tolist())
+        )
+        if rank
+        else ()
+    )
     keep = bool(drawing.random.random() < 0.7)
     return drawing.add(str(drawing.random.choice(REDUCED)), value, axes=axes, keepdims=keep)
 
@@ -99,7 +109,9 @@ def movement(drawing: Drawing) -> str:
     shape = drawing.shape(value)
     if drawing.random.random() < 0.5:
         return drawing.add("Transpose", value, perm=tuple(drawing.random.permutation(len(shape)).tolist()))
-    return drawing.add("Reshape", value, shape=(1, *shape) if len(shape) < 3 else (shape[0] * shape[1], *shape[2:]))
+    return drawing.add(
+        "Reshape", value, shape=(1, *shape) if len(shape) < 3 else (shape[0] * shape[1], *shape[2:])
+    )
 
 
 def parts(drawing: Drawing) -> str:
@@ -110,7 +122,9 @@ def parts(drawing: Drawing) -> str:
         return drawing.add("Neg", value)
     cut, rank = int(drawing.random.integers(1, shape[-1])), len(shape)
     found = [
-        drawing.add("Slice", value, starts=(*[0] * (rank - 1), start), steps=(1,) * rank, shape=(*shape[:-1], size))
+        drawing.add(
+            "Slice", value, starts=(*[0] * (rank - 1), start), steps=(1,) * rank, shape=(*shape[:-1], size)
+        )
         for start, size in ((0, cut), (cut, shape[-1] - cut))
     ]
     if drawing.random.random() < 0.5:
@@ -119,7 +133,17 @@ def parts(drawing: Drawing) -> str:
 
 
 STEPS: tuple[Callable[[Drawing], str], ...] = (
-    unary, unary, binary, binary, binary, quotient, power, reduction, movement, movement, parts,
+    unary,
+    unary,
+    binary,
+    binary,
+    binary,
+    quotient,
+    power,
+    reduction,
+    movement,
+    movement,
+    parts,
 )
 
 

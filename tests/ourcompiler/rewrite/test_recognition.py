@@ -31,7 +31,9 @@ CENTRED = {"m": mean("x"), "d": "x - m"}
 IMAGE = {"x": (2, 8, 3, 3), "E": 1e-6, "W": (8, 1, 1), "B": (8, 1, 1)}
 NORMS = {
     "PyTorch, TorchScript": Case(f"d / Sqrt({mean('d ** 2')} + E) * W + B", ("LayerNorm",), CENTRED, ROW),
-    "PyTorch, dynamo": Case(f"B + W * (d * Reciprocal(Sqrt({mean('d * d')} + E)))", ("LayerNorm",), CENTRED, ROW),
+    "PyTorch, dynamo": Case(
+        f"B + W * (d * Reciprocal(Sqrt({mean('d * d')} + E)))", ("LayerNorm",), CENTRED, ROW
+    ),
     "the mean computed twice": Case(
         f"(x - {mean('x')}) / Sqrt(E + {mean('d * d')})", ("LayerNorm",), CENTRED, ROW
     ),
@@ -116,7 +118,10 @@ ACTIVATIONS = {
         {"x": (2, 3, 4)},
     ),
     "softmax by a reciprocal": Case(
-        "e * Reciprocal(ReduceSum(e, axes=(1,), keepdims=True))", ("Softmax",), {"e": "Exp(x)"}, {"x": (2, 3, 4)}
+        "e * Reciprocal(ReduceSum(e, axes=(1,), keepdims=True))",
+        ("Softmax",),
+        {"e": "Exp(x)"},
+        {"x": (2, 3, 4)},
     ),
     "log-softmax": Case("Log(Softmax(x, axis=0))", ("LogSoftmax",)),
     "log-softmax from powers": Case(
