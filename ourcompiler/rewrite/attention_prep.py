@@ -159,9 +159,10 @@ def _rule(
     apply: Callable[[Site], Replaced | None],
     fires: Sequence[Example],
     refuses: Sequence[Example],
+    family: Family = Family.ATTENTION,
 ) -> Rule:
     return Rule(
-        name, Family.ATTENTION, SOURCE, precondition, frozenset(roots), apply, tuple(fires), tuple(refuses), 3
+        name, family, SOURCE, precondition, frozenset(roots), apply, tuple(fires), tuple(refuses), 3
     )
 
 
@@ -182,6 +183,7 @@ MERGED = (
             Example(HEADS.format("x @ W"), {**PROJECTED, "S": (3,)}),
             Example(HEADS.format("x @ w"), {"x": (2, 5, 4), "w": (4, 6), "S": ()}),
         ],
+        Family.CANONICAL,
     ),
     _rule(
         "queries, keys and values in one product",
