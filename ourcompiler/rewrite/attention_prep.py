@@ -5,19 +5,12 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from ourcompiler.ir.graph import Array
-from ourcompiler.ops.catalogue import OPS
-from ourcompiler.ops.table import View, axis_of
+from ourcompiler.ops.table import axis_of
 from ourcompiler.rewrite.rule import UP_TO_ROUNDING, Example, Family, Match, Replaced, Rule, formula
 from ourcompiler.rewrite.site import LARGEST_BYTES, Site
-from ourcompiler.rewrite.weights import PRODUCTS, Product, along, operands_of, product_of
+from ourcompiler.rewrite.weights import along, operands_of
 
 SOURCE = "softmax(s Q Kᵀ) V: the scale belongs to the smallest of Q, K and Q Kᵀ"
-MOVEMENT = frozenset(row.name for row in OPS.values() if isinstance(row.code, View)) - {
-    "Pad",
-    "View",
-    "Split",
-}
-"""Operators that show every element of one value, and nothing else."""
 
 
 def _are_numbers(match: Match) -> bool:
@@ -59,44 +52,6 @@ SCALES = (
     _scale("(a * S) @ b", "(a @ b) * S", {"a": (2, 9), "b": (9, 2)}, "(a + S) @ b", {"S": (9,)}),
     _scale("a @ (b * S)", "(a @ b) * S", {"a": (2, 9), "b": (9, 2)}, "a @ (b + S)", {"S": (2,)}),
 )
-
-
-def _through_movement(site: Site) -> Replaced | None:
-    """A number times a product that was moved goes into the product's weights."""
-    for value, factor in operands_of(site, site.node):
-        number = site.number(factor)
-        moved, inner = [], value
-        while (node := site.made_by(inner, *MOVEMENT)) is not None:
-            moved.append(node)
-            inner = node.inputs[0]
-        scaled = _scaled(site, inner, number) if moved and number is not None else None
-        if scaled is None:
-            continue
-        for node in reversed(moved):
-            scaled = site.one(node.op, scaled, **dict(node.attributes))
-        return {site.node.output: scaled}
-    return None
-
-
-def _scaled(site: Site, value: str, number: float) -> str | None:
-    """A product, with its bias if it has one, times a number."""
-    product = product_of(site, site.made_by(value, *PRODUCTS))
-    if product is not None:
-        return _times(site, product, site.shape(value)[product.axis], number)
-    added = site.made_by(value, "Add")
-    for inner, bias in operands_of(site, added):
-        product = product_of(site, site.made_by(inner, "MatMul"))
-        if product is not None:
-            whole = _times(site, product, site.shape(inner)[-1], number)
-            return site.one("Add", whole, site.one("Mul", bias, site.like(number, value)))
-    return None
-
-
-def _times(site: Site, product: Product, channels: int, number: float) -> str:
-    factors = np.full(channels, number, product.weight.dtype)
-    return product.again(
-        site, product.scaled(factors), None if product.bias is None else product.bias * factors
-    )
 
 
 def _one_product(site: Site) -> Replaced | None:
@@ -159,32 +114,17 @@ def _rule(
     apply: Callable[[Site], Replaced | None],
     fires: Sequence[Example],
     refuses: Sequence[Example],
-    family: Family = Family.ATTENTION,
 ) -> Rule:
     return Rule(
-        name, family, SOURCE, precondition, frozenset(roots), apply, tuple(fires), tuple(refuses), 3
+        name, Family.ATTENTION, SOURCE, precondition, frozenset(roots), apply, tuple(fires), tuple(refuses), 3
     )
 
 
-HEADS = "Transpose(Reshape({}, shape=(2, 5, 2, 3)), perm=(0, 2, 1, 3)) * S"
-PROJECTED = {"x": (2, 5, 4), "W": (4, 6), "B": (6,), "S": (1, 1)}
 THREE = {"x": (2, 5, 4), "A": (4, 6), "B": (4, 6), "C": (4, 3)}
 PARTS = {"s": "Split(x, axis=2, sizes=(1, 2, 1))"}
 BIASED = {"x": (2, 3, 4), "A": (1,), "B": (2,), "C": (1, 1, 1)}
 
 MERGED = (
-    _rule(
-        "a number times a moved product",
-        f"one number, weights that are known; {UP_TO_ROUNDING}",
-        ["Mul"],
-        _through_movement,
-        [Example(HEADS.format("x @ W"), PROJECTED), Example(HEADS.format("x @ W + B"), PROJECTED)],
-        [
-            Example(HEADS.format("x @ W"), {**PROJECTED, "S": (3,)}),
-            Example(HEADS.format("x @ w"), {"x": (2, 5, 4), "w": (4, 6), "S": ()}),
-        ],
-        Family.CANONICAL,
-    ),
     _rule(
         "queries, keys and values in one product",
         f"one value, matrices that are known; {UP_TO_ROUNDING}",

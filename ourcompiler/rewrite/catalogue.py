@@ -9,7 +9,9 @@ from ourcompiler.rewrite import (
     gather,
     movement,
     norms,
+    parts,
     reductions,
+    through,
     weights,
 )
 from ourcompiler.rewrite.rule import Rule
@@ -17,6 +19,7 @@ from ourcompiler.rewrite.rule import Rule
 FAMILIES = (
     fold,
     movement,
+    parts,
     canonical,
     weights,
     norms,
@@ -24,6 +27,7 @@ FAMILIES = (
     gather,
     algebra,
     reductions,
+    through,
     attention_prep,
 )
 """In the order in which their rules are tried at a node."""

@@ -4,7 +4,6 @@ a whole later (SmartMem section 3.2).
 
 from collections.abc import Callable, Sequence
 
-from ourcompiler.ir.index_map import roll
 from ourcompiler.ir.types import DType, TensorType
 from ourcompiler.ops.catalogue import OPS
 from ourcompiler.ops.table import Pointwise, axis_of
@@ -59,96 +58,6 @@ def _slice(site: Site) -> Replaced | None:
         shape=shape,
     )
     return {node.output: whole}
-
-
-def _split(site: Site) -> Replaced | None:
-    """All in one part, or one part of which alone is read."""
-    node, x = site.node, site.node.inputs[0]
-    if len(node.outputs) == 1:
-        return {node.output: x}
-    read = [number for number, name in enumerate(node.outputs) if site.network.read_count(name)]
-    if len(read) != 1:
-        return None
-    start = sum(node["sizes"][: read[0]])
-    axis = axis_of(node["axis"], site.type(x).rank)
-    return {node.outputs[read[0]]: _sliced(site, x, axis, start, node["sizes"][read[0]])}
-
-
-def _sliced(site: Site, x: str, axis: int, start: int, size: int) -> str:
-    """A part of the value along one axis, which may be all of it."""
-    shape = site.shape(x)
-    if size == shape[axis]:
-        return x
-    starts = tuple(start if number == axis else 0 for number in range(len(shape)))
-    part = (*shape[:axis], size, *shape[axis + 1 :])
-    return site.one("Slice", x, starts=starts, steps=(1,) * len(shape), shape=part)
-
-
-Piece = tuple[str, int, int]
-"""A value, where along an axis a part of it begins, and its size."""
-
-
-def _piece(site: Site, value: str, axis: int) -> Piece:
-    node, shape = site.maker(value), site.shape(value)
-    if node is not None and node.op == "Split" and axis_of(node["axis"], len(shape)) == axis:
-        number = node.outputs.index(value)
-        return node.inputs[0], sum(node["sizes"][:number]), node["sizes"][number]
-    if node is not None and node.op == "Slice" and all(step == 1 for step in node["steps"]):
-        source = site.shape(node.inputs[0])
-        if all(
-            size == whole or number == axis
-            for number, (size, whole) in enumerate(zip(shape, source, strict=True))
-        ):
-            return node.inputs[0], node["starts"][axis], shape[axis]
-    return value, 0, shape[axis]
-
-
-def _concat(site: Site) -> Replaced | None:
-    """One operand; operands that are joined already; parts of a value that follow one another, or all its parts."""
-    node, values = site.node, list(site.node.inputs)
-    axis = axis_of(node["axis"], len(site.shape(node.output)))
-    if len(values) == 1:
-        return {node.output: values[0]}
-    flat = [inner for one in values for inner in _joined(site, one, axis)]
-    pieces = [_piece(site, one, axis) for one in flat]
-    if all(piece[0] == one for piece, one in zip(pieces, flat, strict=True)):
-        return {node.output: site.one("Concat", *flat, axis=axis)} if len(flat) > len(values) else None
-    if len({source for source, _, _ in pieces}) == 1:
-        return {node.output: _rejoined(site, pieces, axis)}
-    merged = _merged(pieces)
-    if len(merged) == len(values):
-        return None
-    parts = [_sliced(site, source, axis, start, size) for source, start, size in merged]
-    return {node.output: site.one("Concat", *parts, axis=axis)}
-
-
-def _joined(site: Site, value: str, axis: int) -> Sequence[str]:
-    inner = site.made_by(value, "Concat")
-    is_same = inner is not None and axis_of(inner["axis"], len(site.shape(value))) == axis
-    return inner.inputs if inner is not None and is_same else (value,)
-
-
-def _merged(pieces: Sequence[Piece]) -> list[Piece]:
-    """Parts that follow one another are one."""
-    found: list[Piece] = []
-    for source, start, size in pieces:
-        if found and found[-1][0] == source and found[-1][1] + found[-1][2] == start:
-            found[-1] = (source, found[-1][1], found[-1][2] + size)
-        else:
-            found.append((source, start, size))
-    return found
-
-
-def _rejoined(site: Site, pieces: Sequence[Piece], axis: int) -> str:
-    """Parts of one value: itself, a slice, a roll, or elements by a table."""
-    source, first, _ = pieces[0]
-    table = [place for _, start, size in pieces for place in range(start, start + size)]
-    whole = site.shape(source)[axis]
-    if table == list(range(first, first + len(table))):
-        return _sliced(site, source, axis, first, len(table))
-    if table == [(first + place) % whole for place in range(whole)]:
-        return site.one("View", source, map=roll(site.shape(source), axis, -first))
-    return site.one("Take", source, axis=axis, table=tuple(table), table_shape=(len(table),))
 
 
 def _pad(site: Site) -> Replaced | None:
@@ -250,15 +159,6 @@ def _tile(site: Site) -> Replaced | None:
     return {site.node.output: site.node.inputs[0]} if once else None
 
 
-def _take(site: Site) -> Replaced | None:
-    """Elements that follow one another are a slice."""
-    node, x = site.node, site.node.inputs[0]
-    table = list(node["table"])
-    if len(node["table_shape"]) != 1 or not table or table != list(range(table[0], table[0] + len(table))):
-        return None
-    return {node.output: _sliced(site, x, axis_of(node["axis"], site.type(x).rank), table[0], len(table))}
-
-
 def _rule(
     name: str,
     precondition: str,
@@ -289,8 +189,6 @@ WINDOW = "kernel=(3, 3), strides=(2, 2), dilations=(1, 1), pads=(0, 0, 0, 0), ce
 MEAN = f"AveragePool({{}}, {WINDOW.format(False)}, count_border=False)"
 GREATEST = f"MaxPool({{}}, {WINDOW.format(False)}, with_places=False, column_major=False)"
 PICTURE = {"x": (1, 2, 6, 6), "W": (3, 2, 3, 3)}
-PARTS = "Split(x, axis=2, sizes=(1, 2, 1))"
-SLICED = {"s": PARTS}
 
 ROWS: tuple[Rule, ...] = (
     _rule(
@@ -334,35 +232,6 @@ ROWS: tuple[Rule, ...] = (
             Example("Slice(x, starts=(0, 0, 0), steps=(1, 1, 1), shape=(2, 3, 4))", X),
         ],
         [Example(_at("x", 1, 2), X), Example(_at("x", 3, 4, -1), X)],
-    ),
-    _rule(
-        "a split of which one part is read",
-        ALWAYS,
-        ["Split"],
-        _split,
-        [Example(f"{PARTS}[1]", X), Example("Split(x, axis=1, sizes=(3,))[0]", X)],
-        [Example("s[0] * s[2]", X, SLICED)],
-    ),
-    _rule(
-        "parts that are joined",
-        "parts of one value, or operands that are joined along the same axis",
-        ["Concat"],
-        _concat,
-        [
-            Example("Concat(x, axis=1)", X),
-            Example("Concat(s[0], s[1], s[2], axis=2)", X, SLICED),
-            Example("Concat(s[1], s[2], axis=2)", X, SLICED),
-            Example("Concat(s[2], s[0], s[1], axis=2)", X, SLICED),
-            Example("Concat(s[2], s[1], s[0], axis=2)", X, SLICED),
-            Example(f"Concat({_at('x', 1, 3)}, {_at('x', 0, 1)}, axis=2)", X),
-            Example(f"Concat({_at('x', 0, 1)}, {_at('x', 1, 2)}, y, axis=2)", WIDE),
-            Example("Concat(Concat(x, y, axis=1), x, axis=1)", WIDE),
-        ],
-        [
-            Example("Concat(x, y, axis=1)", WIDE),
-            Example("Concat(Concat(x, y, axis=1), Concat(y, x, axis=1), axis=2)", WIDE),
-            Example(f"Concat({_at('x', 1, 3)}, y, axis=2)", WIDE),
-        ],
     ),
     _rule(
         "a border of a border",
@@ -438,20 +307,5 @@ ROWS: tuple[Rule, ...] = (
         _tile,
         [Example("Tile(x, repeats=(1, 1, 1))", X)],
         [Example("Tile(x, repeats=(1, 2, 1))", X)],
-    ),
-    _rule(
-        "elements that follow one another",
-        "the table counts up by one",
-        ["Take"],
-        _take,
-        [
-            Example("Take(x, axis=2, table=(1, 2, 3), table_shape=(3,))", X),
-            Example("Take(x, axis=1, table=(0, 1, 2), table_shape=(3,))", X),
-        ],
-        [
-            Example("Take(x, axis=2, table=(1, 3), table_shape=(2,))", X),
-            Example("Take(x, axis=2, table=(1, 2), table_shape=(1, 2))", X),
-            Example("Take(x, axis=2, table=(1,), table_shape=())", X),
-        ],
     ),
 )
