@@ -253,7 +253,7 @@ def _scaled_line(match: Match) -> Mapping[str, Any] | bool:
 
 
 def _hard_swish(match: Match) -> bool:
-    return abs(match["a"] - SIXTH) < 1e-6 and abs(match["b"] - 0.5) < 1e-6
+    return bool(abs(match["a"] - SIXTH) < 1e-6 and abs(match["b"] - 0.5) < 1e-6)
 
 
 HARD = (

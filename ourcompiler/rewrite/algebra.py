@@ -1,13 +1,14 @@
-"""Rules from mathematical properties (DNNFusion section 4.2, Table 4), as families; chains are in `gather.py`,
-reductions in `reductions.py`.
+"""Rules from mathematical properties (DNNFusion section 4.2, Table 4), as families; chains are in
+`gather.py`, reductions in `reductions.py`.
 
-Of the printed rules, A ⊙ C + A ⊙ B = (A + B) ⊙ C is wrong: it is A ⊙ (B + C). Those with a square root hold for
-operands of 0 or more only (see `gather.py`); those with Exp hold up to overflow, on the side that overflows less;
-A + A ⊙ B = A ⊙ (B + 1) loses low bits of a B that is much smaller than 1, as A + A ⊙ B does. BitShift(ReduceSum(A))
-is ReduceSum(BitShift(A)) for shifts to the left only. All hold for floats up to rounding.
+Of the printed rules, A ⊙ C + A ⊙ B = (A + B) ⊙ C is wrong: it is A ⊙ (B + C). Those with a square root hold
+for operands of 0 or more only (see `gather.py`); those with Exp hold up to overflow, on the side that
+overflows less; A + A ⊙ B = A ⊙ (B + 1) loses low bits of a B that is much smaller than 1, as A + A ⊙ B does.
+BitShift(ReduceSum(A)) is ReduceSum(BitShift(A)) for shifts to the left only. All hold for floats up to
+rounding.
 
-Left out, because they do not lower the cost or not safely: a² − b² = (a + b)(a − b) reads more; √a · √b, a / (b / c)
-and (a / b) / c can overflow or vanish between; a ⊙ (1 / a) = 1 hides a division by 0.
+Left out, because they do not lower the cost or not safely: a² − b² = (a + b)(a − b) reads more; √a · √b, a /
+(b / c) and (a / b) / c can overflow or vanish between; a ⊙ (1 / a) = 1 hides a division by 0.
 """
 
 from collections.abc import Mapping
@@ -114,9 +115,7 @@ PRODUCTS = (
     ),
 )
 
-ROUNDED_SUM = (
-    "up to the rounding of the sum; where a power overflows or vanishes, the sum is nearer the truth"
-)
+ROUNDED_SUM = "up to the rounding of the sum; where a power overflows or vanishes, the sum is right"
 
 
 def _not_negative(match: Match) -> bool:
@@ -237,7 +236,7 @@ UNSIGNED = frozenset({DType.U8, DType.U16, DType.U32, DType.U64})
 def _shifts_stay(match: Match) -> bool:
     """Shifting by the width or more is undefined."""
     most = int(match.known("A").max()) + int(match.known("B").max())
-    return most < 8 * match.known("A").dtype.itemsize
+    return bool(most < 8 * match.known("A").dtype.itemsize)
 
 
 def _shift(direction: str) -> Rule:

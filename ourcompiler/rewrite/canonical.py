@@ -1,4 +1,4 @@
-"""One way to write what can be written in many: constants together and on the right, few kinds of operators."""
+"""One way to write what can be written in many: constants together and right, few kinds of operators."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,5 +1,6 @@
-"""What a rule must lower: operations, then nodes, then the price of the functions used, then bytes of intermediate
-values, then movement and disorder. DNNFusion section 4.2 counts operations, one an element whatever the function, and so does this.
+"""What a rule must lower: operations, then nodes, then the price of the functions used, then bytes of
+intermediate values, then movement and disorder. DNNFusion section 4.2 counts operations, one an element
+whatever the function, and so does this.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -117,7 +118,7 @@ def _conv_transpose(node: Node, types: Types) -> int:
 
 
 def _pool(node: Node, types: Types) -> int:
-    return types[node.output].element_count * prod(node["kernel"])
+    return types[node.output].element_count * int(prod(node["kernel"]))
 
 
 TEMPLATES: Mapping[str, Count] = {
@@ -163,8 +164,8 @@ def _scalar_price(one: Scalar) -> int:
 
 
 def _disorder(node: Node, known: Mapping[str, Array]) -> int:
-    """Constants that are read, and 1 for what could be written in the usual order: constants right, x + (−c) for
-    x − c, 1/x by name.
+    """Constants that are read, and 1 for what could be written in the usual order: constants right, x + (−c)
+    for x − c, 1/x by name.
     """
     count = sum(one in known for one in node.inputs)
     if len(node.inputs) != 2:

@@ -1,5 +1,5 @@
-"""Applies rules until none fits. Every application lowers the cost, so there is an end; a list of nodes to look at
-again, kept in the order of the graph, makes it deterministic and about linear.
+"""Applies rules until none fits. Every application lowers the cost, so there is an end; a list of nodes to
+look at again, kept in the order of the graph, makes it deterministic and about linear.
 """
 
 from collections import ChainMap
@@ -13,7 +13,7 @@ from ourcompiler.ir.text import attribute_text
 from ourcompiler.rewrite.cost import total
 from ourcompiler.rewrite.network import Network
 from ourcompiler.rewrite.rule import Replaced, Rule
-from ourcompiler.rewrite.site import Misfit, Site
+from ourcompiler.rewrite.site import MisfitError, Site
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +80,7 @@ class Engine:
             site = Site(self.network, node)
             try:
                 replaced = rule.apply(site)
-            except Misfit:
+            except MisfitError:
                 continue
             if replaced and self._fits(site, replaced):
                 dead = self._dead(site, replaced)
@@ -158,7 +158,7 @@ class Engine:
         return list(dict.fromkeys(found))
 
     def _look_again(self, keys: Iterable[str], touched: Iterable[str]) -> None:
-        """Below the nodes that changed, as far as a rule looks up, and where one reader of a value is left."""
+        """Below the nodes that changed, as far as a rule looks up, and where a value has one reader left."""
         network = self.network
         nodes = [network.nodes[key] for key in dict.fromkeys(keys) if key in network.nodes]
         single = [

@@ -40,7 +40,7 @@ FOLD = Rule(
     "operators of constants are computed",
     Family.FOLD,
     "constant folding",
-    "the result is at most four times as large as the operands, or 64 KiB; what only repeats is left to the reader",
+    "the result is at most four times as large as the operands, or 64 KiB, and does not only repeat them",
     None,
     _fold,
     (

@@ -1,10 +1,10 @@
-"""Associative rules (DNNFusion section 4.2): a chain of one operator, whatever its grouping, is taken as the bag of
-its operands; a law says which of them belong together.
+"""Associative rules (DNNFusion section 4.2): a chain of one operator, whatever its grouping, is taken as the
+bag of its operands; a law says which of them belong together.
 
-Two of the printed rules are instances: Abs(A) ⊙ B ⊙ Abs(C), and (A ⊙ ReduceSum(B)) ⊙ (ReduceSum(B) ⊙ C), whose small
-factors are multiplied first. (A ⊙ √B) ⊙ (√B ⊙ C) = A ⊙ B ⊙ C, as printed, is wrong where B is negative: the left
-side is NaN there. Here B must be known to be 0 or more. Recip(A) ⊙ Recip(A ⊙ B), printed with 4mn on both sides,
-becomes Recip(A ⊙ A ⊙ B) with 3mn.
+Two of the printed rules are instances: Abs(A) ⊙ B ⊙ Abs(C), and (A ⊙ ReduceSum(B)) ⊙ (ReduceSum(B) ⊙ C),
+whose small factors are multiplied first. (A ⊙ √B) ⊙ (√B ⊙ C) = A ⊙ B ⊙ C, as printed, is wrong where B is
+negative: the left side is NaN there. Here B must be known to be 0 or more. Recip(A) ⊙ Recip(A ⊙ B), printed
+with 4mn on both sides, becomes Recip(A ⊙ A ⊙ B) with 3mn.
 """
 
 from collections.abc import Callable, Sequence
@@ -173,7 +173,7 @@ LAWS = (
         "Mul",
         "Exp",
         "Add",
-        precondition="up to the rounding of the sum; where a power overflows or vanishes, the sum is nearer the truth",
+        precondition="up to the rounding of the sum; where a power overflows or vanishes, the sum is right",
     ),
     _functions("reciprocals in a product are one", "Mul", "Reciprocal", "Mul"),
     Law(

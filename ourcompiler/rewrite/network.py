@@ -1,5 +1,5 @@
-"""A graph while it is rewritten: who makes and who reads a value is kept up to date, so that a change costs what
-it touches and not what the network weighs.
+"""A graph while it is rewritten: who makes and who reads a value is kept up to date, so that a change costs
+what it touches and not what the network weighs.
 """
 
 from collections import Counter
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from ourcompiler.ir.graph import ABSENT, Array, Graph, Node, in_order, pruned
-from ourcompiler.ir.types import TensorType, type_of
+from ourcompiler.ir.types import type_of
 from ourcompiler.rewrite.expression import is_number
 
 SHARED_BYTES = 1 << 10

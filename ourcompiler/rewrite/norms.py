@@ -1,7 +1,7 @@
 """Normalisation, recognised from what exporters and hand-written models make of it.
 
-The other rules bring its parts into few forms: squares are products, divisions by √ are quotients, sums times 1/n are
-means. A variance as E[x²] − E[x]² is left as it is: it is another number where the mean is large.
+The other rules bring its parts into few forms: squares are products, divisions by √ are quotients, sums times
+1/n are means. A variance as E[x²] − E[x]² is left as it is: it is another number where the mean is large.
 """
 
 from collections.abc import Mapping
@@ -294,7 +294,7 @@ def _without_ones(site: Site) -> Replaced | None:
 
 
 def _reshaped_norm(site: Site) -> Replaced | None:
-    """A normalisation between two reshapes: of the last axes, or of groups of channels, of the value itself."""
+    """A normalisation between two reshapes: of the last axes, or of groups of channels, without them."""
     norm = site.made_by(site.node.inputs[0], "LayerNorm", "GroupNorm")
     before = site.maker(norm.inputs[0]) if norm else None
     shape = site.shape(site.node.output)

@@ -54,7 +54,9 @@ def _piece(site: Site, value: str, axis: int) -> Piece:
 
 
 def _concat(site: Site) -> Replaced | None:
-    """One operand; operands that are joined already; parts of a value that follow one another, or all its parts."""
+    """One operand; operands that are joined already; parts of a value that follow one another, or all its
+    parts.
+    """
     node, values = site.node, list(site.node.inputs)
     axis = axis_of(node["axis"], len(site.shape(node.output)))
     if len(values) == 1:

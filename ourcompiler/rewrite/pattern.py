@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from ourcompiler.ir.graph import ABSENT, Node
@@ -23,7 +22,7 @@ from ourcompiler.rewrite.site import Site
 Found = dict[str, Any]
 """What the names of a formula stand for: values and labelled parts by name, attributes as they are."""
 
-NEAR_ULPS = 8
+NEAR_ULPS, BFLOAT16_STEP = 8, 2**-7
 """How far a constant of a network may be from the number in a formula: exporters round √2 and 1/√2 apart."""
 
 
@@ -106,4 +105,4 @@ def is_close(wanted: float, found: float | None, site: Site, value: str) -> bool
 
 def epsilon(dtype: DType) -> float:
     """The relative step between numbers of an element type."""
-    return float(ml_dtypes.finfo(dtype.numpy).eps if dtype is DType.BF16 else np.finfo(dtype.numpy).eps)
+    return BFLOAT16_STEP if dtype is DType.BF16 else float(np.finfo(dtype.numpy).eps)

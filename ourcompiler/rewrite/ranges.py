@@ -1,4 +1,4 @@
-"""Between which numbers the elements of a value are, NaN apart: enough for rules that hold for some numbers only."""
+"""Between which numbers the elements of a value are, NaN apart: for rules that hold for some numbers only."""
 
 import math
 from collections.abc import Callable, Mapping

@@ -1,8 +1,9 @@
-"""What may change places with a reduction, or go into it (DNNFusion section 4.2, the commutative rules): a factor that
-does not vary along the reduced axes, a function that never decreases and an extreme, another reduction.
+"""What may change places with a reduction, or go into it (DNNFusion section 4.2, the commutative rules): a
+factor that does not vary along the reduced axes, a function that never decreases and an extreme, another
+reduction.
 
-Printed rules among them: ReduceSum(BitShift(A)) and ReduceProd(Exp(A)). ReduceSum(Log(A)) is not Log(ReduceProd(A)):
-the product overflows or vanishes long before the sum does.
+Printed rules among them: ReduceSum(BitShift(A)) and ReduceProd(Exp(A)). ReduceSum(Log(A)) is not
+Log(ReduceProd(A)): the product overflows or vanishes long before the sum does.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -79,8 +80,8 @@ THROUGH: Mapping[str, frozenset[str]] = {
     "ReduceMax": frozenset({"Add", "Sub"}),
     "ReduceMin": frozenset({"Add", "Sub"}),
 }
-"""Operators with a second operand that may be applied after a reduction as well, if it is the same for all that is
-folded.
+"""Operators with a second operand that may be applied after a reduction as well, if it is the same for all
+that is folded.
 """
 
 

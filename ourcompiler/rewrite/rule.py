@@ -1,5 +1,5 @@
-"""A rule: what it looks for, what it gives, when it holds, and graphs to try it on. Rules are rows; their tests walk
-the rows.
+"""A rule: what it looks for, what it gives, when it holds, and graphs to try it on. Rules are rows; their
+tests walk the rows.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -16,7 +16,7 @@ from ourcompiler.ir.types import FLOATS, DType, TensorType
 from ourcompiler.rewrite.expression import Call, Expression, Name, make, parse, patterns
 from ourcompiler.rewrite.pattern import Found, matches
 from ourcompiler.rewrite.ranges import interval
-from ourcompiler.rewrite.site import Misfit, Site
+from ourcompiler.rewrite.site import MisfitError, Site
 
 ALWAYS = "always"
 UP_TO_ROUNDING = "holds up to rounding"
@@ -46,9 +46,9 @@ Apply = Callable[[Site], Replaced | None]
 
 @dataclass(frozen=True)
 class Example:
-    """A small graph, as formulas with ; between them: `given` has the shapes (tuples), types or elements of its
-    names, and its attributes; other names in small letters are inputs of one drawn shape, those in capitals
-    drawn constants.
+    """A small graph, as formulas with ; between them: `given` has the shapes (tuples), types or elements of
+    its names, and its attributes; other names in small letters are inputs of one drawn shape, those in
+    capitals drawn constants.
     """
 
     text: str
@@ -216,8 +216,8 @@ def formula(
 ) -> Rule:
     """A rule that replaces any of some formulas by another, for element types of `kinds`.
 
-    The formulas themselves, with `given` for their names, are its first examples, unless they say too little for
-    it to hold (`is_example`).
+    The formulas themselves, with `given` for their names, are its first examples, unless they say too little
+    for it to hold (`is_example`).
     """
     texts = (find,) if isinstance(find, str) else tuple(find)
     forms = tuple(Form(one) for text in texts for one in patterns(text, where))
@@ -277,7 +277,7 @@ def _given(site: Site, found: Found, wanted: Expression, when: When) -> str | No
     names = {**found, **answer} if isinstance(answer, Mapping) else dict(found)
     try:
         return make(site, wanted, names, site.dtype.numpy)
-    except Misfit:
+    except MisfitError:
         site.forget()
         return None
 

@@ -17,13 +17,17 @@ SMALL_BYTES, LARGEST_BYTES = 1 << 16, 1 << 28
 """Results of constants are computed up to four times the size of their operands (or 64 KiB), and 256 MiB."""
 
 
-class Misfit(Exception):
-    """The operands of a drafted node do not fit, or it would be a constant too large: the rule does not hold here."""
+class MisfitError(Exception):
+    """The operands of a drafted node do not fit, or it would be a constant too large: the rule does not hold
+    here.
+    """
 
 
 @dataclass
 class Site:
-    """`node` is where the rule starts, against the flow of data; what it adds is kept apart until it is accepted."""
+    """`node` is where the rule starts, against the flow of data; what it adds is kept apart until it is
+    accepted.
+    """
 
     network: Network
     node: Node
@@ -90,14 +94,14 @@ class Site:
     def add(self, op: str, inputs: Sequence[str], **facts: Attribute) -> tuple[str, ...]:
         """A new node in the draft, or its result when the operands are known.
 
-        Raises `Misfit` when they do not fit.
+        Raises `MisfitError` when they do not fit.
         """
         row = OPS[op]
         operands = [None if one == ABSENT else self.type(one) for one in inputs]
         try:
             types = row.infer(operands, facts)
         except ValueError as error:
-            raise Misfit(str(error)) from error
+            raise MisfitError(str(error)) from error
         values = [None if one == ABSENT else self.known(one) for one in inputs]
         if all(value is not None for one, value in zip(inputs, values, strict=True) if one != ABSENT):
             return tuple(map(self.constant, fold(op, values, facts, types)))
@@ -122,15 +126,15 @@ class Site:
 def fold(
     op: str, values: Sequence[Array | None], facts: Mapping[str, Any], types: Sequence[TensorType]
 ) -> tuple[Array, ...]:
-    """The results of known operands; raises `Misfit` when they are too large or cannot be computed."""
+    """The results of known operands; raises `MisfitError` when they are too large or cannot be computed."""
     read = sum(value.nbytes for value in values if value is not None)
     count = sum(one.byte_count for one in types)
     if count > max(FOLDED_GROWTH * read, SMALL_BYTES) or count > LARGEST_BYTES:
-        raise Misfit(f"{count} bytes made of {read}")
+        raise MisfitError(f"{count} bytes made of {read}")
     try:
         found = OPS[op].reference(values, facts)
     except ValueError as error:
-        raise Misfit(str(error)) from error
+        raise MisfitError(str(error)) from error
     return tuple(
         np.ascontiguousarray(one).reshape(kind.shape) for one, kind in zip(found, types, strict=True)
     )

@@ -1,8 +1,8 @@
-"""Constants after a product that was moved go into its weights: a layer's scale behind a transposition, the scale of
-queries behind the split of one projection.
+"""Constants after a product that was moved go into its weights: a layer's scale behind a transposition, the
+scale of queries behind the split of one projection.
 
-Which channels a constant meets is found by moving it back: what comes out must be one number a channel. Other parts
-of a split meet nothing.
+Which channels a constant meets is found by moving it back: what comes out must be one number a channel. Other
+parts of a split meet nothing.
 """
 
 from math import prod
@@ -82,7 +82,7 @@ def _channels(
 
 
 def _back(site: Site, node: Node, part: int, array: Array) -> Array | None:
-    """What the operand of a node meets, when output `part` meets the array; a single number meets everything."""
+    """What the operand of a node meets, when output `part` meets the array; a number meets everything."""
     if node.op == "Split":
         return _before_split(site, node, part, array)
     if not array.ndim:

@@ -66,9 +66,9 @@ NORMS = {
     "T5 and LLaMA": Case(f"W * (x * Reciprocal(Sqrt({mean('x ** 2')} + E)))", ("RMSNorm",), {}, ROW),
     "a power of −½ of the mean square": Case(f"x * ({mean('x * x')} + E) ** -0.5 * W", ("RMSNorm",), {}, ROW),
     "group normalisation as exported": Case(
-        "Reshape(GroupNorm(Reshape(x, shape=(2, 4, 18)), S, Z, groups=4, epsilon=1e-05), shape=(2, 8, 3, 3)) * W + B",
+        "Reshape(GroupNorm(r, S, Z, groups=4, epsilon=1e-05), shape=(2, 8, 3, 3)) * W + B",
         ("GroupNorm",),
-        {},
+        {"r": "Reshape(x, shape=(2, 4, 18))"},
         {**IMAGE, "S": np.ones(4), "Z": np.zeros(4)},
     ),
     "group normalisation by hand": Case(

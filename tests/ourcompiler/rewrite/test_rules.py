@@ -1,5 +1,5 @@
-"""Every rule draws its own tests: it fires on its graphs, keeps their meaning, makes them cheaper, and does not fire
-where its precondition is broken.
+"""Every rule draws its own tests: it fires on its graphs, keeps their meaning, makes them cheaper, and does
+not fire where its precondition is broken.
 """
 
 import zlib
