@@ -87,6 +87,19 @@ def _leaky(match: Match) -> Mapping[str, Any] | bool:
     return {"alpha": float(slope)} if slope is not None and 0 <= slope <= 1 else False
 
 
+def _selu(match: Match) -> Mapping[str, Any] | bool:
+    gamma, scale, shift = (match.number(name) for name in "ABC")
+    if not gamma or scale is None or shift != -scale:
+        return False
+    return {"alpha": float(scale / gamma), "gamma": float(gamma)}
+
+
+def _celu(match: Match) -> Mapping[str, Any] | bool:
+    alpha, inverse = match.number("A"), match.number("R")
+    is_inverse = alpha is not None and inverse is not None and abs(alpha * inverse - 1) < 1e-6
+    return {"alpha": float(alpha)} if alpha is not None and alpha > 0 and is_inverse else False
+
+
 LOGISTIC = (
     _function(
         "sigmoid",
@@ -178,12 +191,41 @@ RECTIFIED = (
     ),
     _function(
         "ELU",
-        ("Where(Less(0, x), x, (Exp(x) + -1) * A)", "Where(Less(0, x), x, (Exp(x) - 1) * A)"),
+        (
+            "Where(Less(0, x), x, (Exp(x) + -1) * A)",
+            "Where(Less(0, x), x, (Exp(x) - 1) * A)",
+            "Where(Less(x, 0), (Exp(x) + -1) * A, x)",
+            "Where(Less(x, 0), (Exp(x) - 1) * A, x)",
+        ),
         "Elu(x, alpha=alpha)",
         Example("Where(Less(0, x), x, (Exp(x) + 1) * A)"),
         precondition=f"A is one number; {UP_TO_ROUNDING}",
         when=_slope,
         given={"A": 1.0},
+    ),
+    _function(
+        "ELU with slope 1",
+        ("Where(Less(0, x), x, Exp(x) + -1)", "Where(Less(x, 0), Exp(x) + -1, x)"),
+        "Elu(x, alpha=1.0)",
+        Example("Where(Less(x, 0), Exp(x) + 1, x)"),
+    ),
+    _function(
+        "SELU",
+        ("Where(Less(x, 0), Exp(x) * B + C, x * A)", "Where(Less(0, x), x * A, Exp(x) * B + C)"),
+        "Selu(x, alpha=alpha, gamma=gamma)",
+        Example("Where(Less(x, 0), Exp(x) * B + C, x * A)", {"A": 1.05, "B": 1.75, "C": 1.75}),
+        precondition=f"three numbers, C is −B; {UP_TO_ROUNDING}",
+        when=_selu,
+        given={"A": 1.05, "B": 1.75, "C": -1.75},
+    ),
+    _function(
+        "CELU",
+        ("Elu(x * R, alpha=1.0) * A",),
+        "Celu(x, alpha=alpha)",
+        Example("Elu(x * R, alpha=1.0) * A", {"R": 0.5, "A": 3.0}),
+        precondition=f"two numbers, R is 1/A; {UP_TO_ROUNDING}",
+        when=_celu,
+        given={"R": 0.5, "A": 2.0},
     ),
 )
 
@@ -206,6 +248,23 @@ def _both_limits(match: Match) -> Mapping[str, Any] | bool:
     return {"low": low, "high": max(min(match["h"], match["n"]), match["m"])}
 
 
+def _is_number(match: Match) -> bool:
+    """A limit that is not NaN, which a comparison would pass over."""
+    return not np.isnan(match.known("L")).any()
+
+
+LIMITS = tuple(
+    _function(
+        f"a limit {where}",
+        (f"Where(Less({less}), L, x)",),
+        f"{op}(x, L)",
+        Example(f"Where(Less({less}), x, L)"),
+        Example(f"Where(Less({less}), L, x)", {"L": np.full(1, np.nan)}),
+        precondition="L is known and not NaN",
+        when=_is_number,
+    )
+    for where, less, op in (("below", "x, L", "Max"), ("above", "L, x", "Min"))
+)
 CLIPS = (
     _function(
         "limits on both sides",
@@ -375,4 +434,4 @@ SOFTMAX = (
     ),
 )
 
-ROWS: tuple[Rule, ...] = (*GELU, *LOGISTIC, *RECTIFIED, *CLIPS, *HARD, *SOFTMAX)
+ROWS: tuple[Rule, ...] = (*GELU, *LOGISTIC, *RECTIFIED, *LIMITS, *CLIPS, *HARD, *SOFTMAX)

@@ -17,7 +17,8 @@ from typing import Any
 
 import numpy as np
 
-from ourcompiler.ir.types import DType
+from ourcompiler.ir.types import DType, TensorType
+from ourcompiler.ops.catalogue import OPS
 from ourcompiler.rewrite.rule import (
     ALWAYS,
     POSITIVE,
@@ -233,6 +234,12 @@ EXTREMES = (
 UNSIGNED = frozenset({DType.U8, DType.U16, DType.U32, DType.U64})
 
 
+def shift_facts(direction: str) -> str:
+    """The text of a shift's attributes; whatever it has besides its direction stays."""
+    others = [name for name in OPS["BitShift"].attributes if name != "direction"]
+    return ", ".join([f"direction={direction!r}", *(f"{name}={name}" for name in others)])
+
+
 def _shifts_stay(match: Match) -> bool:
     """Shifting by the width or more is undefined."""
     most = int(match.known("A").max()) + int(match.known("B").max())
@@ -240,10 +247,10 @@ def _shifts_stay(match: Match) -> bool:
 
 
 def _shift(direction: str) -> Rule:
-    way = f"direction={direction!r}"
+    way = shift_facts(direction)
     text = f"BitShift(BitShift(x, A, {way}), B, {way})"
-    other = "BitShift(BitShift(x, A, direction='LEFT'), B, direction='RIGHT')"
-    small = {"A": np.array(1, np.uint16), "B": np.array(2, np.uint16)}
+    other = f"BitShift(BitShift(x, A, {shift_facts('LEFT')}), B, {shift_facts('RIGHT')})"
+    small = {"A": np.array(1, np.uint16), "B": np.array(2, np.uint16), "bits": 16}
     wide = {**small, "B": np.array(15, np.uint16)}
     return formula(
         f"shifts to the {direction.lower()} add up",
@@ -259,4 +266,26 @@ def _shift(direction: str) -> Rule:
     )
 
 
-ROWS: tuple[Rule, ...] = (*FACTORS, *PRODUCTS, *INVERSES, *EXTREMES, _shift("LEFT"), _shift("RIGHT"))
+NUMBERS = {"x": TensorType(DType.F32, (2, 3)), "y": TensorType(DType.F32, (2, 3))}
+COMPARED = (
+    formula(
+        "less or equal in two steps",
+        DISTRIBUTIVE,
+        "Or(Less(x, y), Equal(x, y))",
+        "LessOrEqual(x, y)",
+        source="a function of the ONNX standard written out",
+        given=NUMBERS,
+        kinds=frozenset({DType.BOOL}),
+        refuses=(Example("Or(Less(x, y), Less(y, x))", NUMBERS),),
+    ),
+)
+
+ROWS: tuple[Rule, ...] = (
+    *COMPARED,
+    *FACTORS,
+    *PRODUCTS,
+    *INVERSES,
+    *EXTREMES,
+    _shift("LEFT"),
+    _shift("RIGHT"),
+)

@@ -1,7 +1,9 @@
 """Normalisation, recognised from what exporters and hand-written models make of it.
 
 The other rules bring its parts into few forms: squares are products, divisions by √ are quotients, sums times
-1/n are means. A variance as E[x²] − E[x]² is left as it is: it is another number where the mean is large.
+1/n are means. A variance as E[x²] − E[x]², as ONNX's own functions have it, is the same number up to
+rounding, in which it loses what the square of the mean has more of digits; its rules have names of their own,
+to be switched off.
 """
 
 from collections.abc import Mapping
@@ -39,6 +41,10 @@ SQUARES = (
 QUOTIENTS = ("{} / Sqrt({} + E)", "{} * Reciprocal(Sqrt({} + E))", "{} * ({} + E) ** -0.5")
 DEVIATION = {"m": MEAN.format("x"), "d": "x - m"}
 CENTRED = tuple(form.format("d", square.format("d")) for form, square in product(QUOTIENTS, SQUARES))
+BY_MOMENTS = tuple(
+    form.format("d", f"(ReduceMean({square}, axes=a, keepdims=True) - {mean})")
+    for form, square, mean in product(QUOTIENTS, ("x * x", "x ** 2"), ("m * m", "m ** 2"))
+)
 PLAIN = tuple(form.format("x", square.format("x")) for form, square in product(QUOTIENTS, SQUARES))
 
 
@@ -127,6 +133,24 @@ RECOGNISED = (
         where=DEVIATION,
         examples=(Example(CENTRED[0], {**LAST, "a": (1, 2)}, DEVIATION),),
         refuses=NOT_A_MEAN,
+    ),
+    _recognised(
+        "layer normalisation by moments",
+        BY_MOMENTS,
+        "LayerNorm(x, None, None, axis=i, epsilon=e)",
+        _last_axes,
+        LAST,
+        where=DEVIATION,
+        refuses=(Example("d / Sqrt((ReduceMean(x * x, axes=a, keepdims=True) - m) + E)", LAST, DEVIATION),),
+    ),
+    _recognised(
+        "layer normalisation by moments of other axes",
+        BY_MOMENTS,
+        TURNED.format("LayerNorm", "None, None, "),
+        _other_axes,
+        IMAGE,
+        where=DEVIATION,
+        refuses=(Example(BY_MOMENTS[0], LAST, DEVIATION),),
     ),
     _recognised(
         "layer normalisation of other axes",

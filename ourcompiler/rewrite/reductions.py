@@ -15,7 +15,7 @@ from ourcompiler.ir.graph import Node
 from ourcompiler.ir.types import DType
 from ourcompiler.ops.reduce import reduced
 from ourcompiler.ops.table import axes_of
-from ourcompiler.rewrite.algebra import INCREASING, ROUNDED_SUM, UNSIGNED
+from ourcompiler.rewrite.algebra import INCREASING, ROUNDED_SUM, UNSIGNED, shift_facts
 from ourcompiler.rewrite.rule import (
     POSITIVE,
     SQUARE,
@@ -299,23 +299,23 @@ INTO = (
     formula(
         "a sum of shifted numbers is their shifted sum",
         Family.COMMUTATIVE,
-        f"ReduceSum(BitShift(x, A, direction='LEFT'), {KEEP})",
-        f"BitShift(ReduceSum(x, {KEEP}), A, direction='LEFT')",
+        f"ReduceSum(BitShift(x, A, {shift_facts('LEFT')}), {KEEP})",
+        f"BitShift(ReduceSum(x, {KEEP}), A, {shift_facts('LEFT')})",
         source=SOURCE,
         precondition="shifts to the left by one amount: modulo the width of the type it is a product",
         when=_shift_is_same,
-        given={**CUBE, "A": np.array(3, np.uint16)},
+        given={**CUBE, "A": np.array(3, np.uint16), "bits": 16},
         kinds=UNSIGNED,
         domain=(0.0, 9.0),
         refuses=(
             Example(
-                f"ReduceSum(BitShift(x, A, direction='RIGHT'), {KEEP})",
-                {**CUBE, "A": np.array(1, np.uint16)},
+                f"ReduceSum(BitShift(x, A, {shift_facts('RIGHT')}), {KEEP})",
+                {**CUBE, "A": np.array(1, np.uint16), "bits": 16},
                 dtype=DType.U16,
             ),
             Example(
-                f"ReduceSum(BitShift(x, A, direction='LEFT'), {KEEP})",
-                {**CUBE, "A": np.array([1, 2, 3, 4, 5], np.uint16)},
+                f"ReduceSum(BitShift(x, A, {shift_facts('LEFT')}), {KEEP})",
+                {**CUBE, "A": np.array([1, 2, 3, 4, 5], np.uint16), "bits": 16},
                 dtype=DType.U16,
             ),
         ),

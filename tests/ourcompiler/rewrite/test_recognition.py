@@ -45,6 +45,9 @@ NORMS = {
     ),
     "a power of −½": Case(f"d * ({mean('d ** 2')} + E) ** -0.5 * W", ("LayerNorm",), CENTRED, ROW),
     "a power of ½": Case(f"d / ({mean('d ** 2')} + E) ** 0.5", ("LayerNorm",), CENTRED, ROW),
+    "ONNX's own function": Case(
+        f"d / Sqrt({mean('x * x')} - m * m + E) * W + B", ("LayerNorm",), CENTRED, ROW
+    ),
     "sums and 1/n": Case(
         "d / Sqrt(ReduceSum(d * d, axes=(2,), keepdims=True) * 0.125 + E) * W + B",
         ("LayerNorm",),
@@ -109,6 +112,12 @@ ACTIVATIONS = {
     "hard swish": Case("x * (Min(Max(x + 3, 0), 6) / 6)", ("HardSwish",)),
     "hard swish, divided last": Case("Mul(x, Min(Max(x + 3, 0), 6)) / 6", ("HardSwish",)),
     "Mish": Case("x * Tanh(Log(1 + Exp(x)))", ("Mish",)),
+    "ELU": Case("Where(Less(x, 0), 1.0 * (Exp(x) - 1), x)", ("Elu",)),
+    "SELU": Case("Where(Less(x, 0), (Exp(x) * 1.67 - 1.67) * 1.05, x * 1.05)", ("Selu",)),
+    "CELU": Case("Elu(x / 2, alpha=1.0) * 2", ("Celu",)),
+    "limits by comparisons": Case(
+        "Where(Less(c, L), L, c)", ("Clip",), {"c": "Where(Less(H, x), H, x)"}, {"L": -1.0, "H": 1.0}
+    ),
     "ReLU6": Case("Min(Max(x, 0), 6)", ("Clip",)),
     "leaky ReLU": Case("Max(0.1 * x, x)", ("LeakyRelu",)),
     "softmax": Case(
