@@ -322,9 +322,9 @@ def _reshaped_norm(site: Site) -> Replaced | None:
     norm = site.made_by(site.node.inputs[0], "LayerNorm", "GroupNorm")
     before = site.maker(norm.inputs[0]) if norm else None
     shape = site.shape(site.node.output)
-    if norm is None or before is None or before.op != "Reshape" or site.shape(before.inputs[0]) != shape:
+    if norm is None or before is None or before.op != "Reshape":
         return None
-    x, inner = before.inputs[0], site.shape(before.output)
+    x, inner = site.reshaped(before.inputs[0], shape), site.shape(before.output)
     scale, bias = _operand(norm, 1), _operand(norm, 2)
     if norm.op == "LayerNorm":
         tail, count = inner[norm["axis"] % len(inner) :], 0
@@ -450,6 +450,7 @@ BESIDE = (
             Example(IN_GROUPS.format(_norm("Reshape(x, shape=(2, 2, 2, 3, 3))")), PICTURE),
             Example(IN_GROUPS.format(_norm("Reshape(x, shape=(4, 18))", axis=1)), PICTURE),
             Example(f"Reshape({_norm('Reshape(x, shape=(6, 4))', axis=1)}, shape=(2, 3, 4))", ROW),
+            Example(f"Reshape({_group('Reshape(x, shape=(2, 2, 18))', 2)}, shape=(2, 4, 9))", PICTURE),
         ],
         [
             Example(
