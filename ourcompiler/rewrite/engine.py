@@ -123,7 +123,7 @@ class Engine:
                 network.rewire(old, names.get(new, new))
         news = [names.get(new, new) for new in replaced.values()]
         if not drafted:
-            network.with_origin(self._heirs(news), origin)
+            network.with_origin(self._heirs(news, readers), origin)
         if self.trace is not None:
             after = "; ".join(map(show_node, drafted)) or ", ".join(f"%{name}" for name in news)
             self.trace.append(Application(rule.name, origin, before, after))
@@ -149,12 +149,10 @@ class Engine:
                     network.types[names[name]] = site.types[name]
         return names
 
-    def _heirs(self, values: Iterable[str]) -> list[str]:
-        """The nodes that stand for what was dropped: who makes the value, or else who reads it."""
-        found: list[str] = []
-        for value in values:
-            maker = self.network.makers.get(value)
-            found += [maker] if maker is not None else self.network.readers.get(value, ())
+    def _heirs(self, values: Iterable[str], readers: Iterable[str]) -> list[str]:
+        """The nodes that stand for what was dropped: who makes the values now, or else who read them."""
+        makers = [self.network.makers.get(value) for value in values]
+        found = [*readers] if None in makers else [one for one in makers if one is not None]
         return list(dict.fromkeys(found))
 
     def _look_again(self, keys: Iterable[str], touched: Iterable[str]) -> None:

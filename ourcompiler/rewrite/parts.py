@@ -124,6 +124,8 @@ def _slices(site: Site) -> Replaced | None:
     x = site.node.inputs[0]
     readers = [site.network.nodes[key] for key in site.network.readers.get(x, ())]
     for axis, whole in enumerate(site.shape(x)):
+        if site.node["starts"][axis] or not _cuts(site, site.node, axis):
+            continue
         found = sorted(
             (node["starts"][axis], node.output)
             for node in readers

@@ -1,6 +1,7 @@
 """All rules on drawn graphs, where they meet in ways that nobody thought of."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -132,18 +133,53 @@ def parts(drawing: Drawing) -> str:
     return drawing.add("Concat", *found, axis=rank - 1)
 
 
+def matrix(drawing: Drawing) -> str:
+    """With known weights, often with a bias, or of two values."""
+    value = drawing.value()
+    shape = drawing.shape(value)
+    if len(shape) < 2:
+        return drawing.add("Neg", value)
+    if drawing.random.random() < 0.3:
+        order = (*range(len(shape) - 2), len(shape) - 1, len(shape) - 2)
+        return drawing.add("MatMul", value, drawing.add("Transpose", value, perm=order))
+    weight = drawing.builder.constant(drawing.random.uniform(-1, 1, (shape[-1], 4)))
+    found = drawing.add("MatMul", value, weight)
+    if drawing.random.random() < 0.6:
+        found = drawing.add("Add", found, drawing.builder.constant(drawing.random.uniform(-1, 1, 4)))
+    return found
+
+
+def split(drawing: Drawing) -> str:
+    """All parts can be read."""
+    value = drawing.value()
+    shape = drawing.shape(value)
+    axis = int(drawing.random.integers(len(shape))) if shape else 0
+    if not shape or shape[axis] < 2:
+        return drawing.add("Softplus", value)
+    found = drawing.builder.add("Split", (value,), axis=axis, sizes=(1, shape[axis] - 1))
+    drawing.values.append(found[0])
+    return found[1]
+
+
+def softened(drawing: Drawing) -> str:
+    """Softmax or a normalisation, in parts."""
+    value = drawing.value()
+    shape = drawing.shape(value)
+    if not shape:
+        return drawing.add("Abs", value)
+    facts = {"axes": (len(shape) - 1,), "keepdims": True}
+    if drawing.random.random() < 0.5:
+        power = drawing.add("Exp", drawing.add("Sub", value, drawing.add("ReduceMax", value, **facts)))
+        return drawing.add("Div", power, drawing.add("ReduceSum", power, **facts))
+    centred = drawing.add("Sub", value, drawing.add("ReduceMean", value, **facts))
+    variance = drawing.add("ReduceMean", drawing.add("Mul", centred, centred), **facts)
+    small = drawing.builder.constant(np.float64(0.1))
+    return drawing.add("Div", centred, drawing.add("Sqrt", drawing.add("Add", variance, small)))
+
+
 STEPS: tuple[Callable[[Drawing], str], ...] = (
-    unary,
-    unary,
-    binary,
-    binary,
-    binary,
-    quotient,
-    power,
-    reduction,
-    movement,
-    movement,
-    parts,
+    *(unary, unary, binary, binary, binary, quotient, power, reduction),
+    *(movement, movement, parts, matrix, matrix, split, softened),
 )
 
 
@@ -152,7 +188,9 @@ def drawn(seed: int) -> Graph:
     for _ in range(30):
         drawing.values.append(STEPS[drawing.random.integers(len(STEPS))](drawing))
     results = [drawing.values[-1], *drawing.random.choice(drawing.values[len(SHAPES) :], 3)]
-    return drawing.builder.graph([(f"y{number}", str(value)) for number, value in enumerate(results)])
+    graph = drawing.builder.graph([(f"y{number}", str(value)) for number, value in enumerate(results)])
+    shaped = {name: one.reshape(graph.types[name].shape) for name, one in graph.constants.items()}
+    return replace(graph, constants=shaped)  # the builder keeps a folded scalar as an array of one element
 
 
 @pytest.mark.parametrize("seed", range(150))
