@@ -123,7 +123,29 @@ def _not_negative(match: Match) -> bool:
     return match.is_within("x", 0.0)
 
 
+def _are_small(match: Match) -> bool:
+    """Whether r and s are broadcast, both."""
+    site = match.site
+    whole = site.type(site.node.output).element_count
+    return all(site.type(match[name]).element_count < whole for name in "rs")
+
+
+ROWS_APART = {"a": (3, 4), "r": (3, 1), "s": (3, 1), "b": (3, 4)}
+SMALL_FIRST = tuple(
+    _law(
+        ASSOCIATIVE,
+        find,
+        "a * (s / r)",
+        refuse,
+        precondition="r and s are broadcast; up to rounding, unless s / r overflows or vanishes",
+        when=_are_small,
+        given=ROWS_APART,
+        domain=POSITIVE,
+    )
+    for find, refuse in (("a / r * s", "a / b * s"), ("a * s / r", "a * s / b"))
+)
 INVERSES = (
+    *SMALL_FIRST,
     _law(
         ASSOCIATIVE,
         "a * Reciprocal(b)",

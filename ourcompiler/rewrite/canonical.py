@@ -9,6 +9,7 @@ from ourcompiler.ir.types import FLOATS, DType
 from ourcompiler.rewrite.rule import (
     ALWAYS,
     POSITIVE,
+    SQUARE,
     UP_TO_ROUNDING,
     Example,
     Family,
@@ -131,9 +132,14 @@ QUOTIENTS = (
 )
 
 POWERS = (
-    _one_way("x ** 2", "x * x", "x ** 2.5", domain=(-2.0, 2.0)),
+    _one_way("x ** 2", "x * x", "x ** 2.5", domain=SQUARE),
     _one_way("x ** 0.5", "Sqrt(x)", "x ** 0.25", precondition="except at −∞, where the root is NaN"),
-    _one_way("x ** -1", "Reciprocal(x)", "x ** -2"),
+    _one_way("x ** 1.5", "x * Sqrt(x)", "x ** 2.5", precondition="except at −∞, where the root is NaN"),
+    _one_way("x ** 3", "x * (x * x)", "x ** 5", domain=SQUARE),
+    _one_way("x ** 4", "Mul(x * x, x * x)", "x ** 5", domain=SQUARE),
+    _one_way("x ** -1", "Reciprocal(x)", "x ** -4"),
+    _one_way("x ** -2", "Reciprocal(x * x)", "x ** -4"),
+    _one_way("x ** -0.5", "Reciprocal(Sqrt(x))", "x ** -0.25"),
 )
 
 ROWS: tuple[Rule, ...] = (*CHAINS, *LINES, *SIGNS, *QUOTIENTS, *POWERS)

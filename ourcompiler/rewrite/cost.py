@@ -23,6 +23,8 @@ PRICES: Mapping[str, int] = {
     **dict.fromkeys(("exp", "expm1", "log", "log1p", "erf", "sin", "cos", "tan", "tanh"), 8),
 }
 """Scalar functions that are dearer than an addition, about how much."""
+POWER_FLOPS = 4
+"""Operations that a power of any exponent is counted as: it is a logarithm, a product and an exponential."""
 MOVED: Mapping[Mapping5, int] = {Mapping5.REORGANIZE: 1, Mapping5.ONE_TO_ONE: 1}
 """Movement that stays in order, an element; other movement counts twice."""
 
@@ -79,7 +81,7 @@ def _flops(node: Node, types: Types) -> int:
     if isinstance(code, View):
         return 0
     if isinstance(code, Pointwise):
-        return types[node.output].element_count
+        return types[node.output].element_count * (POWER_FLOPS if node.op == "Pow" else 1)
     count = TEMPLATES.get(code.name)
     return count(node, types) if count else 0
 
