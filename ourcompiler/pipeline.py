@@ -9,6 +9,7 @@ from ourcompiler.ir.graph import Graph
 from ourcompiler.passes.fuse import fuse
 from ourcompiler.passes.sink import sink
 from ourcompiler.passes.views import eliminate
+from ourcompiler.rewrite.passes import rewrite
 from ourcompiler.verify import verify
 
 Pass = Callable[[Graph], Graph]
@@ -25,6 +26,7 @@ class Step:
 
 IMPORTED = "import"
 PIPELINE = (
+    Step("rewrite", rewrite),
     Step("views", eliminate, optional=False),
     Step("sink", lambda graph: eliminate(sink(graph))),
     Step("fuse", fuse, optional=False),

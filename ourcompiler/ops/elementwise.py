@@ -280,6 +280,14 @@ ACTIVATIONS = (
     ),
     pointwise("Gelu", 1, _gelu, _gelu_code, allowed=FLOATS, attributes={"approximate": "none"}),
     pointwise(
+        "Clip",
+        1,
+        lambda x, low, high: np.clip(_wide(x), low, high),
+        lambda x, low, high: minimum(maximum(x, low), high),
+        allowed=FLOATS,
+        attributes={"low": -1.0, "high": 1.5},
+    ),
+    pointwise(
         "IsInf",
         1,
         _is_infinite,

@@ -1,0 +1,1 @@
+"""Better graphs of the same meaning: rules as rows, an engine that applies them until none fits."""
