@@ -12,7 +12,7 @@ from ourcompiler.build import LARGEST_BYTES, Builder
 from ourcompiler.errors import CompileError
 from ourcompiler.ir.graph import ABSENT, Array, Graph
 from ourcompiler.ir.types import TensorType
-from ourcompiler.onnx_in.catalogue import CONTROL_FLOW, CONVERTERS, OTHERWISE, REFUSED
+from ourcompiler.onnx_in.catalogue import CONTROL_FLOW, CONVERTERS, FOREIGN, OTHERWISE, REFUSED
 from ourcompiler.onnx_in.site import Site, element_type
 
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -63,8 +63,9 @@ def _convert(node: onnx.NodeProto, builder: Builder, names: dict[str, str], opse
         return
     convert = CONVERTERS.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
     if convert is None:
-        domain = "" if node.domain in STANDARD_DOMAINS else f" of domain {node.domain!r}"
-        hint = REFUSED.get(node.op_type, OTHERWISE)
+        is_standard = node.domain in STANDARD_DOMAINS
+        domain = "" if is_standard else f" of domain {node.domain!r}"
+        hint = REFUSED.get(node.op_type, OTHERWISE if is_standard else FOREIGN)
         raise CompileError(f"the compiler has no operator {node.op_type}{domain}", where=where, hint=hint)
     inputs = tuple(names[one] for one in node.input)
     _check_attributes(node, opset, where)

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from ourcompiler.errors import CompileError
-from ourcompiler.onnx_in.catalogue import CONVERTERS, REFUSED
+from ourcompiler.onnx_in.catalogue import CONVERTERS, FOREIGN, REFUSED
 from ourcompiler.onnx_in.load import import_model
 
 
@@ -342,6 +342,12 @@ def test_an_operator_that_is_refused_says_why(op: str, single: Single) -> None:
     with pytest.raises(CompileError, match=f"the compiler has no operator {op}") as caught:
         import_model(single(op, {"x": f32(3)}, **options), Path(), {})
     assert caught.value.hint == REFUSED[op]
+
+
+def test_an_operator_of_others_says_so(single: Single) -> None:
+    with pytest.raises(CompileError, match="no operator FusedConv of domain 'com") as caught:
+        import_model(single("FusedConv", {"x": f32(3)}, domain="com.microsoft"), Path(), {})
+    assert caught.value.hint == FOREIGN
 
 
 def test_no_operator_is_both_there_and_refused() -> None:
