@@ -40,7 +40,10 @@ def _row(
 ) -> OpDef:
     def infer(types: Types, facts: Facts) -> tuple[TensorType, ...]:
         source = given(types, 0)
-        return tuple(TensorType(source.dtype, one.shape) for one in views(source, facts))
+        shapes = [one.shape for one in views(source, facts)]
+        if any(size < 0 for shape in shapes for size in shape):
+            raise ValueError(f"{source.shape} would become {' and '.join(map(str, shapes))}")
+        return tuple(TensorType(source.dtype, shape) for shape in shapes)
 
     def compute(arrays: Arrays, facts: Facts) -> tuple[Array, ...]:
         if arrays[0] is None:
@@ -142,9 +145,6 @@ def _take_reference(x: Array, facts: Facts) -> tuple[Array, ...]:
 
 
 def _pad(source: TensorType, facts: Facts) -> tuple[IndexMap, ...]:
-    sizes = [sum(one) for one in zip(facts["before"], source.shape, facts["after"], strict=True)]
-    if min(sizes, default=0) < 0:
-        raise ValueError(f"borders that leave {tuple(sizes)}")
     fill = float(facts["fill"]) if source.dtype.is_float else int(facts["fill"])
     return (maps.pad(source.shape, facts["before"], facts["after"], fill),)
 

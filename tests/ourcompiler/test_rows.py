@@ -128,6 +128,8 @@ REFUSED = {
         (TensorType(DType.F32, (4,)),),
         {"before": (-3,), "after": (-2,), "fill": 0.0},
     ),
+    "a part that owes elements": ("Split", (TensorType(DType.F32, (4,)),), {"axis": 0, "sizes": (6, -2)}),
+    "a shape of debts": ("Reshape", (TensorType(DType.F32, (6,)),), {"shape": (-2, -3)}),
     "blocks of nothing": (
         "SpaceToDepth",
         (TensorType(DType.F32, (1, 2, 4, 4)),),
