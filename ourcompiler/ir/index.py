@@ -278,8 +278,9 @@ class Space:
         index, below = [], 1
         for axis in reversed(range(len(shape))):
             outer = self.quotient(place, below)
-            index.append(self.remainder(outer, shape[axis]) if axis else outer)
-            below *= shape[axis]
+            size = max(shape[axis], 1)
+            index.append(self.remainder(outer, size) if axis else outer)
+            below *= size
         return tuple(reversed(index))
 
     def substitute(self, expression: Affine, dims: Sequence[Affine]) -> Affine:

@@ -31,6 +31,8 @@ def _heads(x: Value, count: int | None) -> Value:
 def _attention(site: Site) -> Sequence[str]:
     query = _heads(operand(site, Q), site.attribute("q_num_heads"))
     key, value = (_heads(operand(site, one), site.attribute("kv_num_heads")) for one in (K, V))
+    if not query.dtype.is_float:
+        raise site.error(f"attention of {query.dtype.value}", "cast the operands to a type with fractions")
     past = site.type(PAST_KEY).shape[2] if site.has(PAST_KEY) else 0
     if site.has(PAST_KEY) != site.has(PAST_VALUE):
         raise site.error("past keys without past values, or the other way", "give both or neither")

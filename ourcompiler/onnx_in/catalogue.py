@@ -100,4 +100,5 @@ REFUSED: Mapping[str, str] = MappingProxyType(
         "FlexAttention": PREVIEW,
     }
 )
+FOREIGN = "only operators of the standard are compiled: export without those of a framework or a library"
 OTHERWISE = "see `ourcompiler/onnx_in/catalogue.py` for what there is, or export with primitive operators"

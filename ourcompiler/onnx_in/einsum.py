@@ -99,6 +99,8 @@ def _diagonal(term: Term) -> Term:
     if once == term.letters:
         return term
     source = term.value.shape
+    if any(source[term.letters.index(one)] != size for one, size in zip(term.letters, source, strict=True)):
+        raise term.value.site.error(f"a diagonal {term.letters!r} of {source}", "both axes are as long")
     shape = tuple(source[term.letters.index(one)] for one in once)
     dims = Space(shape).dims()
     view = index_map(shape, source, [dims[once.index(one)] for one in term.letters])

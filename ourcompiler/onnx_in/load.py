@@ -12,7 +12,7 @@ from ourcompiler.build import LARGEST_BYTES, Builder
 from ourcompiler.errors import CompileError
 from ourcompiler.ir.graph import ABSENT, Array, Graph
 from ourcompiler.ir.types import TensorType
-from ourcompiler.onnx_in.catalogue import CONTROL_FLOW, CONVERTERS, OTHERWISE, REFUSED
+from ourcompiler.onnx_in.catalogue import CONTROL_FLOW, CONVERTERS, FOREIGN, OTHERWISE, REFUSED
 from ourcompiler.onnx_in.site import Site, element_type
 
 STANDARD_DOMAINS = ("", "ai.onnx")
@@ -63,21 +63,37 @@ def _convert(node: onnx.NodeProto, builder: Builder, names: dict[str, str], opse
         return
     convert = CONVERTERS.get(node.op_type) if node.domain in STANDARD_DOMAINS else None
     if convert is None:
-        domain = "" if node.domain in STANDARD_DOMAINS else f" of domain {node.domain!r}"
-        hint = REFUSED.get(node.op_type, OTHERWISE)
+        is_standard = node.domain in STANDARD_DOMAINS
+        domain = "" if is_standard else f" of domain {node.domain!r}"
+        hint = REFUSED.get(node.op_type, OTHERWISE if is_standard else FOREIGN)
         raise CompileError(f"the compiler has no operator {node.op_type}{domain}", where=where, hint=hint)
     inputs = tuple(names[one] for one in node.input)
+    _check_attributes(node, opset, where)
     site = Site(node, builder, inputs, opset, where)
     try:
         made = convert(site)
-    except (ValueError, TypeError, IndexError, KeyError) as error:
+    except (ValueError, TypeError, IndexError, KeyError, ArithmeticError) as error:
         hint = f"compare the node with {node.op_type} of opset {opset} in the standard"
         raise CompileError(
             f"its operands or attributes do not fit: {error}", where=where, hint=hint
         ) from error
-    for output, value in zip(node.output, made, strict=False):
-        if output:
-            names[output] = value
+    names |= {output: value for output, value in zip(node.output, made, strict=False) if output}
+    _check_outputs(node, names, where)
+
+
+def _check_attributes(node: onnx.NodeProto, opset: int, where: str) -> None:
+    """Raises `CompileError` for an attribute of another kind than the standard's."""
+    try:
+        schema = onnx.defs.get_schema(node.op_type, opset, "")
+    except onnx.defs.SchemaError:
+        return  # older than the first version that the standard tells of
+    for one in node.attribute:
+        expected = schema.attributes.get(one.name)
+        kind = onnx.AttributeProto.AttributeType.Name(one.type)
+        wanted = kind if expected is None else str(expected.type).rpartition(".")[2]
+        if kind != wanted:
+            hint = f"opset {opset} has {wanted} there: export the network again"
+            raise CompileError(f"its attribute {one.name!r} is of kind {kind}", where=where, hint=hint)
 
 
 def _take_branch(
@@ -85,7 +101,7 @@ def _take_branch(
 ) -> None:
     """One branch in place of the node, when it is known which is taken: exporters ask for shapes so."""
     known = builder.known(names[node.input[0]])
-    if known is None:
+    if known is None or known.size != 1:
         raise CompileError("which branch is taken depends on the data", where=where, hint=CONTROL_FLOW)
     wanted = "then_branch" if known.reshape(-1)[0] else "else_branch"
     branch = next((one.g for one in node.attribute if one.name == wanted), None)
@@ -96,10 +112,16 @@ def _take_branch(
         inner[tensor.name] = builder.constant(_tensor(tensor, folder), tensor.name)
     for one in _in_order(branch.node, inner):
         _convert(one, builder, inner, opset, folder)
-    for output, value in zip(node.output, branch.output, strict=False):
-        if value.name not in inner:
-            raise CompileError(f"nothing makes {value.name!r} in its {wanted}", where=where)
-        names[output] = inner[value.name]
+    pairs = zip(node.output, branch.output, strict=False)
+    names |= {output: inner[value.name] for output, value in pairs if value.name in inner}
+    _check_outputs(node, names, where)
+
+
+def _check_outputs(node: onnx.NodeProto, names: Mapping[str, str], where: str) -> None:
+    missing = [one for one in node.output if one not in names]
+    if missing:
+        hint = f"see which outputs {node.op_type} has in the standard"
+        raise CompileError(f"nothing makes its output {missing[0]!r}", where=where, hint=hint)
 
 
 def _in_order(nodes: Sequence[onnx.NodeProto], known: Mapping[str, str]) -> list[onnx.NodeProto]:

@@ -4,7 +4,7 @@ Nearest is a view and nothing else. Linear and cubic are sums of views times wei
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil, isclose, isfinite
 from typing import Any
 
@@ -44,8 +44,8 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Stretch:
-    """One axis: its size, the wanted size, output elements for one of the source, and the region of interest
-    as a part of the whole.
+    """One axis: its size, the wanted size, output elements for one of the source, the region of interest as a
+    part of the whole, and whether a scale was given in place of a size.
     """
 
     source: int
@@ -53,6 +53,7 @@ class Stretch:
     scale: float
     start: float = 0.0
     stop: float = 1.0
+    is_scaled: bool = False
 
     @property
     def width(self) -> float:
@@ -66,9 +67,12 @@ class Stretch:
         return whole and self.count == self.source and isclose(self.scale, 1.0)
 
 
-def coordinates(axis: Stretch, transformation: str) -> Array:
-    """Where each output element lies on the axis of the source; raises KeyError for an unknown rule."""
-    out = np.arange(axis.count, dtype=np.float64)
+def coordinates(axis: Stretch, transformation: str, *, short: bool = False) -> Array:
+    """Where each output element lies on the axis of the source, in float32 if `short`.
+
+    Raises KeyError for an unknown rule.
+    """
+    out: Array = np.arange(axis.count, dtype=np.float32 if short else np.float64)
     last = axis.source - 1
     alone = axis.width == 1
     centres = (out + 0.5) / axis.scale - 0.5
@@ -119,8 +123,12 @@ def _kernel(far: Array, rule: Rule) -> Array:
 
 
 def nearest(axis: Stretch, rule: Rule) -> Array:
-    """The place in the source for each output element."""
-    rounded = ROUNDINGS[rule.rounding](coordinates(axis, rule.transformation))
+    """The place in the source for each output element.
+
+    With scales in float32 as they are: what is halfway between two elements there is not in float64.
+    """
+    place = coordinates(axis, rule.transformation, short=axis.is_scaled)
+    rounded = ROUNDINGS[rule.rounding](place)
     return np.asarray(np.clip(rounded, 0, axis.source - 1), np.int64)
 
 
@@ -229,7 +237,7 @@ def _stretches(site: Site, rule: Rule) -> dict[int, Stretch]:
     if len(region) != 2 * len(axes):
         raise site.error(f"a region of {len(region)} numbers for {len(axes)} axes", "starts, then ends")
     return {
-        axis: Stretch(one.source, one.count, one.scale, region[number], region[number + len(axes)])
+        axis: replace(one, start=region[number], stop=region[number + len(axes)])
         for number, (axis, one) in enumerate(found.items())
     }
 
@@ -256,7 +264,8 @@ def _by_scales(site: Site, axes: Sequence[int], scales: Array) -> dict[int, Stre
     for axis, scale in zip(axes, scales.tolist(), strict=True):
         if not (isfinite(scale) and scale > 0):
             raise site.error(f"a scale of {scale}", "scales are above 0")
-        found[axis] = Stretch(shape[axis], int(scale * shape[axis]), scale)
+        count = int(np.float32(scale) * np.float32(shape[axis]))  # as the standard's shape inference does
+        found[axis] = Stretch(shape[axis], count, scale, is_scaled=True)
     return found
 
 

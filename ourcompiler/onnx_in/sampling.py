@@ -16,6 +16,8 @@ from ourcompiler.onnx_in.value import Value, along, names, operand, optional
 
 CUBIC = -0.75
 OLD_MODES = {"bilinear": "linear", "bicubic": "cubic"}
+FIRST_OPSET_WITH_HALF_PIXELS = 16
+"""Of RoiAlign; before it, the middle of a pixel was its corner."""
 PADDINGS = ("zeros", "border", "reflection")
 
 
@@ -188,7 +190,8 @@ def _greater(left: Value, right: Value) -> Value:
 def _cells(site: Site, regions: Value, axis: int, cells: int, samples: int) -> tuple[list[Tap], Value]:
     """Taps of the samples along one axis, (regions, cells · samples), and whether they lie in the image."""
     image = site.type(0).shape[2 + axis]
-    half = site.attribute("coordinate_transformation_mode", "half_pixel") == "half_pixel"
+    usual = "half_pixel" if site.opset >= FIRST_OPSET_WITH_HALF_PIXELS else "output_half_pixel"
+    half = site.attribute("coordinate_transformation_mode", usual) == "half_pixel"
     ends = regions * site.attribute("spatial_scale", 1.0) - (0.5 if half else 0.0)
     start, stop = ends.part(1, 1 - axis, 2 - axis), ends.part(1, 3 - axis, 4 - axis)
     length = stop - start if half else (stop - start).apply("Max", 1.0)

@@ -81,6 +81,8 @@ def _infer_transposed(types: Types, facts: Facts) -> tuple[TensorType, ...]:
 def transposed_sizes(sizes: tuple[int, ...], kernel: tuple[int, ...], facts: Facts) -> tuple[int, ...]:
     """Spatial sizes of the output; raises ValueError for an empty one."""
     rank, pads = len(sizes), facts["pads"]
+    if min(pads, default=0) < 0:
+        raise ValueError(f"pads {tuple(pads)} below 0")
     found = tuple(
         facts["strides"][axis] * (sizes[axis] - 1)
         + facts["output_padding"][axis]

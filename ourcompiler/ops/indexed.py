@@ -47,6 +47,8 @@ def checked(indices: Array, size: int) -> Array:
 
 def _infer_gather(types: Types, facts: Facts) -> tuple[TensorType, ...]:
     source, indices = given(types, 0), _indices(types, 1)
+    if not source.rank:
+        raise ValueError("elements of a scalar")
     axis = axis_of(facts["axis"], source.rank)
     return (TensorType(source.dtype, (*source.shape[:axis], *indices.shape, *source.shape[axis + 1 :])),)
 
@@ -59,13 +61,17 @@ def _gather(arrays: Arrays, facts: Facts) -> tuple[Array, ...]:
 def _infer_gather_elements(types: Types, facts: Facts) -> tuple[TensorType, ...]:
     source, indices = given(types, 0), _indices(types, 1)
     axis = axis_of(facts["axis"], source.rank)
-    fits = indices.rank == source.rank and all(
-        few <= many or number == axis
-        for number, (few, many) in enumerate(zip(indices.shape, source.shape, strict=True))
-    )
-    if not fits:
+    if not _fits(indices.shape, source.shape, axis):
         raise ValueError(f"indices of {indices.shape} into {source.shape}")
     return (TensorType(source.dtype, indices.shape),)
+
+
+def _fits(indices: tuple[int, ...], source: tuple[int, ...], axis: int) -> bool:
+    """Whether there are no more indices than elements, but along their axis."""
+    pairs = zip(indices, source, strict=False)
+    return len(indices) == len(source) > 0 and all(
+        few <= many or number == axis for number, (few, many) in enumerate(pairs)
+    )
 
 
 def _gather_elements(arrays: Arrays, facts: Facts) -> tuple[Array, ...]:
@@ -74,6 +80,12 @@ def _gather_elements(arrays: Arrays, facts: Facts) -> tuple[Array, ...]:
     grid: list[Any] = list(np.indices(indices.shape, sparse=True))
     grid[axis] = indices
     return (x[tuple(grid)],)
+
+
+def _all_checked(indices: Array, sizes: tuple[int, ...]) -> Array:
+    """Rows of indices, one for each of the first axes, counted from the front."""
+    columns = [checked(indices[..., axis], sizes[axis]) for axis in range(indices.shape[-1])]
+    return np.stack(columns, axis=-1) if columns else indices
 
 
 def _infer_gather_nd(types: Types, facts: Facts) -> tuple[TensorType, ...]:
@@ -86,7 +98,8 @@ def _infer_gather_nd(types: Types, facts: Facts) -> tuple[TensorType, ...]:
 
 
 def _gather_nd(arrays: Arrays, facts: Facts) -> tuple[Array, ...]:
-    x, indices, batch = operand(arrays, 0), operand(arrays, 1), facts["batch_dims"]
+    x, batch = operand(arrays, 0), facts["batch_dims"]
+    indices = _all_checked(operand(arrays, 1), x.shape[batch:])
     out = np.empty((*indices.shape[:-1], *x.shape[batch + indices.shape[-1] :]), x.dtype)
     for place in product(*map(range, indices.shape[:-1])):
         out[place] = x[(*place[:batch], *(int(one) for one in indices[place]))]
@@ -95,8 +108,9 @@ def _gather_nd(arrays: Arrays, facts: Facts) -> tuple[Array, ...]:
 
 def _infer_scatter_elements(types: Types, facts: Facts) -> tuple[TensorType, ...]:
     source, indices, updates = given(types, 0), _indices(types, 1), given(types, 2)
-    axis_of(facts["axis"], source.rank)
-    if indices.shape != updates.shape or indices.rank != source.rank or updates.dtype is not source.dtype:
+    axis = axis_of(facts["axis"], source.rank)
+    fits = indices.shape == updates.shape and _fits(indices.shape, source.shape, axis)
+    if not fits or updates.dtype is not source.dtype:
         raise ValueError(f"updates of {updates} at {indices.shape} in {source}")
     return (source,)
 
@@ -135,7 +149,8 @@ def _infer_scatter_nd(types: Types, facts: Facts) -> tuple[TensorType, ...]:
 
 
 def _scatter_nd(arrays: Arrays, facts: Facts) -> tuple[Array, ...]:
-    out, indices, updates = operand(arrays, 0).copy(), operand(arrays, 1), operand(arrays, 2)
+    out, updates = operand(arrays, 0).copy(), operand(arrays, 2)
+    indices = _all_checked(operand(arrays, 1), out.shape)
     for place in product(*map(range, indices.shape[:-1])):
         where = tuple(int(one) for one in indices[place])
         out[where] = _folded(out[where], updates[place], facts["reduction"])

@@ -40,7 +40,10 @@ def _row(
 ) -> OpDef:
     def infer(types: Types, facts: Facts) -> tuple[TensorType, ...]:
         source = given(types, 0)
-        return tuple(TensorType(source.dtype, one.shape) for one in views(source, facts))
+        shapes = [one.shape for one in views(source, facts)]
+        if any(size < 0 for shape in shapes for size in shape):
+            raise ValueError(f"{source.shape} would become {' and '.join(map(str, shapes))}")
+        return tuple(TensorType(source.dtype, shape) for shape in shapes)
 
     def compute(arrays: Arrays, facts: Facts) -> tuple[Array, ...]:
         if arrays[0] is None:
@@ -157,8 +160,8 @@ def _pad_reference(x: Array, facts: Facts) -> tuple[Array, ...]:
 
 
 def _depth_to_space(source: tuple[int, ...], facts: Facts) -> IndexMap:
-    n, c, h, w = _image(source)
     block = facts["block"]
+    n, c, h, w = _image(source, block)
     if c % (block * block):
         raise ValueError(f"{c} channels in blocks of {block} × {block}")
     depth = c // (block * block)
@@ -171,8 +174,8 @@ def _depth_to_space(source: tuple[int, ...], facts: Facts) -> IndexMap:
 
 
 def _space_to_depth(source: tuple[int, ...], facts: Facts) -> IndexMap:
-    n, c, h, w = _image(source)
     block = facts["block"]
+    n, c, h, w = _image(source, block)
     if h % block or w % block:
         raise ValueError(f"an image of {h} × {w} in blocks of {block} × {block}")
     first = (n, c, h // block, block, w // block, block)
@@ -180,9 +183,9 @@ def _space_to_depth(source: tuple[int, ...], facts: Facts) -> IndexMap:
     return _rearranged(source, first, order, (n, c * block * block, h // block, w // block))
 
 
-def _image(source: tuple[int, ...]) -> tuple[int, ...]:
-    if len(source) != 4:
-        raise ValueError(f"an image has 4 axes, not {len(source)}")
+def _image(source: tuple[int, ...], block: int) -> tuple[int, ...]:
+    if len(source) != 4 or block < 1:
+        raise ValueError(f"blocks of {block} of {source}, where an image has 4 axes")
     return source
 
 

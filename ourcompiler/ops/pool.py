@@ -27,6 +27,8 @@ def _infer(types: Types, facts: Facts) -> tuple[TensorType, ...]:
     if image.rank < 3 or len(facts["kernel"]) != image.rank - 2:
         raise ValueError(f"a window of {tuple(facts['kernel'])} on {image.shape}")
     check_window(image.rank - 2, facts)
+    if min(facts["kernel"]) < 1 or facts.get("p", 1) < 1:
+        raise ValueError(f"a window of {tuple(facts['kernel'])}, a norm of order {facts.get('p', 1)}")
     sizes = output_sizes(image.shape[2:], facts["kernel"], facts)
     return (TensorType(image.dtype, (*image.shape[:2], *sizes)),)
 

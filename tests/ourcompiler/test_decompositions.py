@@ -119,6 +119,23 @@ def test_resizing(mode: dict[str, Any], sizes: tuple[int, ...], single: Single, 
     agree(single("Resize", x, wanted, opset=18, **mode), x, computed)
 
 
+@pytest.mark.parametrize("mode", ["nearest", "linear", "cubic"])
+@pytest.mark.parametrize("scale", [0.6, 0.7, 1.4, 2.0, 3.3])
+def test_resizing_by_scales(mode: str, scale: float, single: Single, computed: Computed) -> None:
+    """Sizes are rounded down in float32: ten times 0.7 are seven."""
+    x = {"x": drawn(1, 1, 10, 6)}
+    scales = {"roi": None, "s": np.float32([1, 1, scale, 1])}
+    agree(single("Resize", x, scales, opset=18, mode=mode), x, computed)
+
+
+@pytest.mark.parametrize("opset", [10, 16])
+def test_regions_cut_out(opset: int, single: Single, computed: Computed) -> None:
+    regions = np.float32([[0.3, 1.2, 4.1, 5.6], [-2, -1, 3, 9]])
+    inputs = {"x": drawn(2, 3, 6, 7), "r": regions, "b": np.array([1, 0])}
+    how = {"output_height": 2, "output_width": 3, "sampling_ratio": 2, "spatial_scale": 0.8}
+    agree(single("RoiAlign", inputs, opset=opset, **how), inputs, computed)
+
+
 RECURRENT = {
     "plain": {},
     "backwards": {"direction": "reverse"},

@@ -278,6 +278,11 @@ def test_a_table_says_the_same_however_it_is_written(table: list[int]) -> None:
     assert [view.evaluate((place,)) for place in range(len(table))] == [(one,) for one in table]
 
 
+def test_views_of_nothing_are_made_all_the_same() -> None:
+    for source, shape in (((0, 3), (3, 0)), ((2, 0), (0,)), ((0,), (1, 0, 5))):
+        assert not reshape(source, shape).indices()
+
+
 def test_views_that_do_not_fit_or_have_other_fills() -> None:
     with pytest.raises(ValueError, match="does not fit"):
         compose(identity((2, 3)), identity((3, 2)))

@@ -9,7 +9,7 @@ import onnx
 import pytest
 
 from ourcompiler.errors import CompileError
-from ourcompiler.onnx_in.catalogue import CONVERTERS, REFUSED
+from ourcompiler.onnx_in.catalogue import CONVERTERS, FOREIGN, REFUSED
 from ourcompiler.onnx_in.load import import_model
 
 
@@ -303,6 +303,22 @@ CASES: dict[str, tuple[Callable[[Single], onnx.ModelProto], str]] = {
         "the reduction 'median'",
     ),
     "SwiGLU of two shapes": (lambda single: single("SwiGLU", {"a": f32(2), "b": f32(3)}), "gates"),
+    "Attention of integers": (
+        lambda single: single("Attention", dict.fromkeys("qkv", np.zeros((1, 2, 2, 8), np.int32))),
+        "attention of i32",
+    ),
+    "Softmax along a fraction": (
+        lambda single: single("Softmax", {"x": f32(3)}, axis=0.5),
+        "its attribute 'axis' is of kind FLOAT",
+    ),
+    "Relu with two results": (
+        lambda single: single("Relu", {"x": f32(3)}, outputs=["y", "z"]),
+        "nothing makes its output 'z'",
+    ),
+    "Einsum along a crooked diagonal": (
+        lambda single: single("Einsum", {"x": f32(3, 4)}, equation="ii->i"),
+        "sizes 3 and 4 of one letter",
+    ),
     "If by data": (
         lambda single: single("If", {"c": np.array(True)}),
         "which branch is taken depends on the data",
@@ -326,6 +342,12 @@ def test_an_operator_that_is_refused_says_why(op: str, single: Single) -> None:
     with pytest.raises(CompileError, match=f"the compiler has no operator {op}") as caught:
         import_model(single(op, {"x": f32(3)}, **options), Path(), {})
     assert caught.value.hint == REFUSED[op]
+
+
+def test_an_operator_of_others_says_so(single: Single) -> None:
+    with pytest.raises(CompileError, match="no operator FusedConv of domain 'com") as caught:
+        import_model(single("FusedConv", {"x": f32(3)}, domain="com.microsoft"), Path(), {})
+    assert caught.value.hint == FOREIGN
 
 
 def test_no_operator_is_both_there_and_refused() -> None:

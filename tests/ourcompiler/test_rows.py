@@ -52,6 +52,7 @@ def test_a_view_shows_what_the_reference_computes(case: Case) -> None:
         np.testing.assert_array_equal(shown.reshape(view.shape), expected)
 
 
+WINDOW = {"kernel": (2,), "strides": (1,), "dilations": (1,), "pads": (0, 0), "ceil": False}
 REFUSED = {
     "types that differ": ("Add", (TensorType(DType.F32, (2,)), TensorType(DType.I64, (2,))), {}),
     "shapes that do not broadcast": ("Add", (TensorType(DType.F32, (2,)), TensorType(DType.F32, (3,))), {}),
@@ -71,12 +72,45 @@ REFUSED = {
         (TensorType(DType.F32, (3,)),),
         {"axis": 0, "k": 4, "largest": True},
     ),
+    "an element of a scalar": (
+        "Gather",
+        (TensorType(DType.F32, ()), TensorType(DType.I64, (2,))),
+        {"axis": 0},
+    ),
+    "updates of more than there is": (
+        "ScatterElements",
+        (TensorType(DType.F32, (2, 1)), TensorType(DType.I64, (2, 2)), TensorType(DType.F32, (2, 2))),
+        {"axis": 0, "reduction": "none"},
+    ),
+    "a border that leaves less than nothing": (
+        "Pad",
+        (TensorType(DType.F32, (4,)),),
+        {"before": (-3,), "after": (-2,), "fill": 0.0},
+    ),
+    "a part that owes elements": ("Split", (TensorType(DType.F32, (4,)),), {"axis": 0, "sizes": (6, -2)}),
+    "a shape of debts": ("Reshape", (TensorType(DType.F32, (6,)),), {"shape": (-2, -3)}),
+    "blocks of nothing": (
+        "SpaceToDepth",
+        (TensorType(DType.F32, (1, 2, 4, 4)),),
+        {"block": 0, "mode": "DCR"},
+    ),
+    "a window of nothing": ("MaxPool", (TensorType(DType.F32, (1, 2, 4)),), {**WINDOW, "kernel": (0,)}),
+    "a norm of order 0": ("LpPool", (TensorType(DType.F32, (1, 2, 4)),), {**WINDOW, "p": 0}),
+    "bits of another width": ("BitCast", (TensorType(DType.F32, (3,)),), {"to": "f16"}),
     "a slice that leaves": (
         "Slice",
         (TensorType(DType.F32, (4,)),),
         {"starts": (2,), "steps": (1,), "shape": (3,)},
     ),
 }
+
+
+def test_a_place_outside_is_refused_when_it_is_seen() -> None:
+    x, far = np.zeros((2, 3), np.float32), np.array([[0, 3]])
+    with pytest.raises(ValueError, match="an index outside of an axis of 3"):
+        OPS["GatherND"].reference([x, far], {"batch_dims": 0})
+    with pytest.raises(ValueError, match="an index outside of an axis of 3"):
+        OPS["ScatterND"].reference([x, far, np.zeros(1, np.float32)], {"reduction": "none"})
 
 
 @pytest.mark.parametrize("name", REFUSED)
