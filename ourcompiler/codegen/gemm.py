@@ -20,13 +20,15 @@ from ourcompiler.codegen.contraction import (
     panel_count,
     separable,
 )
-from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError
+from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError, Stored
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.nest import store
+from ourcompiler.codegen.rows import Spot, write_row
 from ourcompiler.codegen.scope import Scope, delinear_names
-from ourcompiler.ir.graph import ABSENT, Node
+from ourcompiler.ir.graph import ABSENT, Graph, Node
 from ourcompiler.ir.index import ZERO, Affine, constant
 from ourcompiler.ir.types import DType
+from ourcompiler.storage import dense
 from ourcompiler.kernel.ir import (
     FLAG,
     TASK,
@@ -322,13 +324,77 @@ def _direct_place(group: Group, scope: Scope, what: Contraction, node: Node) -> 
     return found[0] if separable(found[1], inner) is not None else None
 
 
+def left_rows(body: Graph, node: Node) -> Node | None:
+    """The normalisation whose rows are exactly the rows of the left side, so that packing can compute it."""
+    name = node.inputs[0]
+    producer = body.producers.get(name)
+    while producer is not None and producer.op == "View":
+        producer = body.producers.get(producer.inputs[0])
+    what = contraction(body, node)
+    if producer is None or producer.op not in ("LayerNorm", "RMSNorm") or len(what.depth) != 1:
+        return None
+    shape = body.types[producer.output].shape
+    if producer["axis"] % len(shape) != len(shape) - 1 or what.depth != shape[-1:]:
+        return None
+    trial = Scope()
+    outer = [
+        trial.dim(extent, Name(f"d{number}", index(0).kind))
+        for number, extent in enumerate((*what.batch, *what.rows))
+    ]
+    (depth,) = (trial.dim(extent, Name("k", index(0).kind)) for extent in what.depth)
+    count = len(what.batch)
+    stored = {one: Stored("b", dense(body.types[one].shape)) for one in body.inputs}
+    place = row_place(
+        body, stored, trial, what, producer.output, tuple(outer[:count]), tuple(outer[count:]), depth
+    )
+    separate = place is not None and all(not one.dims & depth.dims for one in place[:-1])
+    return producer if separate and place is not None and place[-1] == depth else None
+
+
+def row_place(
+    body: Graph,
+    stored: Mapping[str, Stored],
+    scope: Scope,
+    what: Contraction,
+    name: str,
+    batch: Place,
+    rows: Place,
+    depth: Affine,
+) -> Index | None:
+    """The index at which the left side reads a value."""
+    seen: list[Index] = []
+
+    def ready(place: Index) -> Expr:
+        seen.append(place)
+        return Number(0.0, Kind(F32))
+
+    what.left(_Seen(scope, body, stored, {name: ready}, {}), batch, rows, (depth,))
+    return seen[0] if seen else None
+
+
+def _pack_rows(gemm: Gemm, norm: Node, batch: Place, rows: Place, base: Expr) -> None:
+    """A row of the left side is a row of a normalisation."""
+    scope, what, group = gemm.scope, gemm.what, gemm.group
+    place = row_place(group.body, group.elements(scope).stored, scope, what, norm.output, batch, rows, ZERO)
+    assert place is not None
+
+    def sink(spot: Spot, value: Expr) -> None:
+        scope.emit(Store(gemm.left, plus(base, scope.place(spot.flat)), spot.full(value)))
+
+    write_row(group, norm, scope, place[:-1], sink)
+
+
 def _pack_left(gemm: Gemm, batch: Place, first: Expr, last: Expr) -> None:
     """The block's rows one after another, with whatever has to be computed for them."""
     scope, what = gemm.scope, gemm.what
+    norm = left_rows(gemm.group.body, gemm.node)
     with scope.loop(first, last, 1, "m") as name:
         row = scope.dim(what.row_count, name)
         rows = scope.space.delinear(row, what.rows)
         base = scope.let(times(apply("sub", name, first), gemm.left_stride), "left")
+        if norm is not None:
+            _pack_rows(gemm, norm, batch, rows, base)
+            return
         with ExitStack() as loops:
             outer = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in what.depth[:-1])
             _pack_depth(gemm, batch, rows, outer, base)

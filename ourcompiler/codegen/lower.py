@@ -100,11 +100,10 @@ def _attention(group: Group, found: attention.Parts) -> tuple[Kernel, list[Argum
 
 def anchor_of(group: Group) -> tuple[Node | None, Role]:
     """The node around which the group was formed, and what it is."""
-    for node in group.body.nodes:
-        kind = role(group.body, node)
-        if kind not in (Role.VIEW, Role.POINTWISE):
-            return node, kind
-    return None, Role.POINTWISE
+    kinds = [(node, role(group.body, node)) for node in group.body.nodes]
+    anchors = [(node, kind) for node, kind in kinds if kind not in (Role.VIEW, Role.POINTWISE)]
+    products = [(node, kind) for node, kind in anchors if kind is Role.PRODUCT]
+    return next(iter([*products, *anchors]), (None, Role.POINTWISE))
 
 
 def _product(group: Group, anchor: Node) -> tuple[Kernel, list[Argument]]:

@@ -1,15 +1,16 @@
 """The general loop nest: one element of the outputs after another, whatever they are computed from."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
 
-from ourcompiler.codegen.element import Index, Lane, NotInLanesError
+from ourcompiler.codegen.element import Elements, Index, Inline, Lane, NotInLanesError, Ready
+from ourcompiler.codegen.fold import FOLDS
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.scope import Scope, delinear_names
-from ourcompiler.ir.graph import Graph
-from ourcompiler.ir.index import Affine, Dim, Space
+from ourcompiler.ir.graph import Graph, Node
+from ourcompiler.ir.index import ZERO, Affine, Dim, Space
 from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
     INDEX,
@@ -66,18 +67,37 @@ def merged(
     return found
 
 
-def seen_places(
-    group: Group, values: Sequence[str], extents: Sequence[int], spread: "Spread"
-) -> tuple[list[Affine], list[Affine]]:
-    """Every place that computing and storing the values asks for, and the dimensions that these are over."""
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What computing and storing values at one index asks for, over dimensions that are all apart: every
+    place in memory, and every fold with its index, inner ones first.
+    """
+
+    dims: tuple[Affine, ...]
+    places: tuple[Affine, ...]
+    folds: tuple[tuple[str, Index], ...]
+
+
+def trial(group: Group, values: Sequence[str], extents: Sequence[int]) -> Trial:
+    """Compute the values once, for nobody."""
     scope = Scope()
-    dims = [scope.dim(extent, Name(f"d{axis}", INDEX)) for axis, extent in enumerate(extents)]
-    place = spread(scope.space, dims)
-    elements = group.elements(scope)
+    dims = tuple(scope.dim(extent, Name(f"d{axis}", INDEX)) for axis, extent in enumerate(extents))
+    folds: list[tuple[str, Index]] = []
+
+    def noted(key: str) -> Inline:
+        def made(elements: Elements, node: Node, place: Index) -> Expr:
+            found = FOLDS[key](elements, node, place)
+            number = int(key.rpartition(".")[2]) if "." in key else 0
+            folds.append((node.outputs[number], place))
+            return found
+
+        return made
+
+    elements = replace(group.elements(scope), folds={key: noted(key) for key in FOLDS})
     for value in values:
-        elements.at(value, place)
-        scope.place(group.storages[value].at(scope.space, place))
-    return scope.places, dims
+        elements.at(value, dims)
+        scope.place(group.storages[value].at(scope.space, dims))
+    return Trial(dims, tuple(scope.places), tuple(folds))
 
 
 Spread = Callable[[Space, Sequence[Affine]], Index]
@@ -163,13 +183,13 @@ COSTLY = frozenset(
 def _phase(group: Group, scope: Scope, values: Sequence[str]) -> Phase:
     shape = group.body.types[values[0]].shape
     order = axis_order(group.storages[values[0]])
-    places, dims = seen_places(group, values, shape, lambda space, dims: tuple(dims))
-    groups = merged(places, dims, shape, order) or [[]]
+    seen = trial(group, values, shape)
+    groups = merged(seen.places, seen.dims, shape, order) or [[]]
     extents = [prod(shape[axis] for axis in axes) for axes in groups]
     lanes = lanes_for(group.target.lanes, extents[-1])
     loops = cut(extents, work_of(group.body), lanes)
     with scope.block() as body:
-        _rows(group, scope, values, groups, loops, lanes)
+        _rows(group, scope, values, groups, loops, lanes, seen)
     return Phase(loops.tasks, tuple(body))
 
 
@@ -179,11 +199,52 @@ def lanes_for(widest: int, extent: int) -> int:
 
 
 def _rows(
-    group: Group, scope: Scope, values: Sequence[str], groups: list[list[int]], loops: Loops, lanes: int
+    group: Group,
+    scope: Scope,
+    values: Sequence[str],
+    groups: list[list[int]],
+    loops: Loops,
+    lanes: int,
+    seen: Trial,
 ) -> None:
-    """The loop over the task's rows, and the innermost one."""
+    """The loop over the task's rows, in it folds that are the same for a whole row, and the innermost loop."""
     with task_rows(scope, loops) as (outer, span):
-        _innermost(group, scope, values, groups, outer, loops.inner, span, lanes)
+        ready = _row_folds(group, scope, values, groups, outer, seen)
+        _innermost(group, scope, values, groups, outer, loops.inner, span, lanes, ready)
+
+
+def _row_folds(
+    group: Group,
+    scope: Scope,
+    values: Sequence[str],
+    groups: list[list[int]],
+    outer: Sequence[Affine],
+    seen: Trial,
+) -> dict[str, Ready]:
+    """The folds whose index does not change along the innermost loop, computed once before it."""
+    shape = group.body.types[values[0]].shape
+    place = spread(scope, shape, groups, (*outer, ZERO))
+    inner = frozenset().union(*(seen.dims[axis].dims for axis in groups[-1]))
+    by_number = [one for one, dim in zip(place, seen.dims, strict=True) if dim.terms]
+    ready: dict[str, Ready] = {}
+    for name, index_seen in seen.folds:
+        if any(one.dims & inner for one in index_seen) or len(by_number) <= max(
+            _numbers(index_seen), default=-1
+        ):
+            continue
+        where = tuple(scope.space.substitute(one, by_number) for one in index_seen)
+        found = group.elements(scope, ready).at(name, where)
+        ready[name] = _always(found)
+    return ready
+
+
+def _numbers(place: Index) -> list[int]:
+    """The dimensions that an index is over; those of a fold's own loops are beyond the nest's."""
+    return [number for one in place for number in one.dims]
+
+
+def _always(value: Expr) -> Ready:
+    return lambda place: value
 
 
 @contextmanager
@@ -217,6 +278,7 @@ def _innermost(
     extent: int,
     span: tuple[Expr, Expr],
     lanes: int,
+    ready: Mapping[str, Ready],
 ) -> None:
     """In lanes as far as whole vectors go, the rest one by one; or all of it one by one."""
     start, stop = span
@@ -227,13 +289,13 @@ def _innermost(
                 with scope.loop(start, whole, lanes) as name:
                     inner = scope.dim(extent, name)
                     lane = Lane(len(scope.extents) - 1, lanes)
-                    _element(group, scope, values, groups, (*outer, inner), lane)
+                    _element(group, scope, values, groups, (*outer, inner), lane, ready)
                 start = whole
         except NotInLanesError:
             start = span[0]
     if start != stop:
         with scope.loop(start, stop, 1) as name:
-            _element(group, scope, values, groups, (*outer, scope.dim(extent, name)), None)
+            _element(group, scope, values, groups, (*outer, scope.dim(extent, name)), None, ready)
 
 
 def vector_end(scope: Scope, start: Expr, stop: Expr, lanes: int) -> Expr:
@@ -251,11 +313,12 @@ def _element(
     groups: list[list[int]],
     dims: Sequence[Affine],
     lane: Lane | None,
+    ready: Mapping[str, Ready],
 ) -> None:
     """Compute and store the outputs at one index."""
     shape = group.body.types[values[0]].shape
     place = spread(scope, shape, groups, dims)
-    elements = group.elements(scope, lane=lane)
+    elements = group.elements(scope, ready, lane)
     for value in values:
         found = elements.at(value, place)
         where = group.storages[value].at(scope.space, place)

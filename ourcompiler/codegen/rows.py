@@ -87,6 +87,7 @@ class Rows:
     along: bool  # lanes run along the row, not over rows
     lane: Lane | None = None  # over rows, while such lanes are written
     scratch: str = ""
+    sink: "Callable[[Spot, Expr], None] | None" = None  # where results go, if not to the group's
 
     @property
     def dtype(self) -> DType:
@@ -187,9 +188,16 @@ class Spot:
         scale = 1 if self.rows.along or self.lane is None else self.lane.count
         return self.rows.scope.place(times_affine(self.flat, scale))
 
+    def full(self, value: Expr) -> Expr:
+        """The value in every lane."""
+        return splat(value, self.lane.count if self.lane else 1)
+
     def write(self, value: Expr) -> None:
         """The operator's result, on through what follows it in the group, to memory."""
         rows, group = self.rows, self.rows.group
+        if rows.sink is not None:
+            rows.sink(self, value)
+            return
         own = converted(value, group.dtype(rows.node.output))
 
         def ready(place: Index) -> Expr:
@@ -249,14 +257,14 @@ def _softmax(rows: Rows, outer: Sequence[Affine]) -> None:
         value = rows.scope.let(spot.source())
         if not rows.is_stored:
             spot.keep(value)
-        peak.add(_full(rows, spot, value))
+        peak.add(spot.full(value))
 
     rows.sweep(outer, first)
     top = peak.result(rows.along)
     total = rows.total("add", 0.0)
 
     def second(spot: Spot) -> None:
-        value = _full(rows, spot, spot.again())
+        value = spot.full(spot.again())
         power = rows.scope.let(apply("exp", apply("sub", value, _like(top, value))))
         if rows.node.op == "Softmax":
             spot.keep(power)
@@ -271,15 +279,8 @@ def _softmax(rows: Rows, outer: Sequence[Affine]) -> None:
         base = rows.scope.let(apply("add", apply("log", found), top), "t")
         rows.sweep(
             outer,
-            lambda spot: spot.write(
-                apply("sub", value := _full(rows, spot, spot.again()), _like(base, value))
-            ),
+            lambda spot: spot.write(apply("sub", value := spot.full(spot.again()), _like(base, value))),
         )
-
-
-def _full(rows: Rows, spot: Spot, value: Expr) -> Expr:
-    """The value in every lane of the spot."""
-    return splat(value, spot.lane.count if spot.lane else 1)
 
 
 def _normalized(rows: Rows, outer: Sequence[Affine]) -> None:
@@ -289,7 +290,7 @@ def _normalized(rows: Rows, outer: Sequence[Affine]) -> None:
         total = rows.total("add", 0.0)
 
         def first(spot: Spot) -> None:
-            value = rows.scope.let(_full(rows, spot, spot.source()))
+            value = rows.scope.let(spot.full(spot.source()))
             if not rows.is_stored:
                 spot.keep(value)
             if centred:
@@ -319,7 +320,7 @@ def _normalized(rows: Rows, outer: Sequence[Affine]) -> None:
 
 
 def _from_mean(spot: Spot, mean: Expr | None) -> Expr:
-    value = _full(spot.rows, spot, spot.again())
+    value = spot.full(spot.again())
     if mean is not None:
         value = apply("sub", value, _like(mean, value))
     return spot.rows.scope.let(value)
@@ -370,6 +371,29 @@ PASSES: Mapping[str, Callable[[Rows, Sequence[Affine]], None]] = {
     "GroupNorm": _normalized,
 }
 """Operators that go over rows."""
+
+
+def write_row(
+    group: Group,
+    node: Node,
+    scope: Scope,
+    outer: Sequence[Affine],
+    sink: Callable[[Spot, Expr], None],
+) -> None:
+    """One row of a normalisation along the last axis, inside of another kernel."""
+    shape = group.body.types[node.inputs[0]].shape
+    order = [[axis] for axis in range(len(shape))]
+    for in_lanes in (True, False):
+        lanes = lanes_for(group.target.lanes, shape[-1]) if in_lanes else 1
+        rows = Rows(group, node, scope, row_space(node, shape), order, lanes, along=True, sink=sink)
+        rows.scratch = "" if rows.is_stored else scope.local(rows.dtype, rows.length)
+        try:
+            with scope.attempt():
+                PASSES[node.op](rows, outer)
+            return
+        except NotInLanesError:
+            if lanes == 1:
+                raise
 
 
 def lower(group: Group, node: Node, name: str) -> Kernel:

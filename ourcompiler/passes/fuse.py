@@ -7,15 +7,20 @@ reader. A node joins only the one node that reads it, so no way leads out of a g
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from math import prod
 
 from ourcompiler.codegen import attention
+from ourcompiler.codegen.contraction import contraction
 from ourcompiler.codegen.element import INLINE
+from ourcompiler.codegen.gemm import left_rows
 from ourcompiler.codegen.nest import COSTLY
 from ourcompiler.codegen.role import ANCHORS, Role, role
 from ourcompiler.ir.graph import Graph, Node, attributes, in_order
 from ourcompiler.ir.index_map import identity
 
 FUSED = "Fused"
+FEW_ROWS = 4
+MANY_COLUMNS = 32
 
 
 @dataclass
@@ -43,7 +48,7 @@ def fuse(graph: Graph) -> Graph:
         {number: number if roles[number] in ANCHORS else None for number in work},
         {node.outputs: number for number, node in enumerate(nodes)},
     )
-    for number in work:
+    for number in (*work, *reversed(work)):
         _join_readers(plan, number)
     for number in work:
         if nodes[number].op == "Softmax":
@@ -112,11 +117,19 @@ def _join_readers(plan: Plan, number: int) -> None:
     if len(node.outputs) != 1 or node.output in graph.results:
         return
     readers = _readers(plan, node.output)
-    if len(readers) != 1:
+    groups = {plan.group_of.get(reader, -1) for reader, _ in readers}
+    if len(groups) != 1 or (len(readers) > 1 and not _is_cheap(plan, number)):
         return
-    (reader, direct) = readers[0]
-    if _may_join(plan, number, reader, direct):
-        _merge(plan, plan.group_of[number], plan.group_of[reader])
+    if all(_may_join(plan, number, reader, direct) for reader, direct in readers):
+        _merge(plan, plan.group_of[number], plan.group_of[readers[0][0]])
+
+
+def _is_cheap(plan: Plan, number: int) -> bool:
+    """Whether a value may be computed once for each of several readers in one kernel."""
+    group = plan.group_of[number]
+    return plan.anchors[group] is None and all(
+        plan.graph.nodes[one].op not in COSTLY for one in plan.members[group]
+    )
 
 
 def _readers(plan: Plan, value: str) -> list[tuple[int, bool]]:
@@ -143,6 +156,8 @@ def _may_join(plan: Plan, number: int, reader: int, direct: bool) -> bool:
     if first == second:
         return False
     before, after = plan.anchors[first], plan.anchors[second]
+    if before is not None and _rides_along(plan, number, reader, before, after):
+        return True
     if before is not None and after is not None:
         return False
     graph, node, other = plan.graph, plan.graph.nodes[number], plan.graph.nodes[reader]
@@ -167,6 +182,65 @@ def _is_worth_repeating(graph: Graph, node: Node, reader: Node) -> bool:
     return not repeats or node.op not in COSTLY
 
 
+def _rides_along(plan: Plan, number: int, reader: int, before: int, after: int | None) -> bool:
+    """Whether an anchor can be part of another kernel: rows and means that a product's left side is packed
+    from, and folds of the row that is being computed.
+    """
+    if after is not None and plan.roles[after] is Role.PRODUCT:
+        return number == before and reader == after and _packs(plan, before, after)
+    if plan.roles[before] is not Role.FOLD or plan.roles[reader] is not Role.POINTWISE:
+        return False
+    if plan.graph.nodes[reader].op in INLINE:
+        return False
+    mine = _row_of(plan, before)
+    if mine is None or (after is not None and _row_of(plan, after) != mine):
+        return False
+    shape = plan.graph.types[plan.graph.nodes[reader].output].shape
+    own = plan.graph.types[plan.graph.nodes[number].output]
+    within = own.element_count * mine[-1] == prod(mine)
+    return within and (shape == mine or (after is not None and prod(shape) == own.element_count))
+
+
+def _row_of(plan: Plan, anchor: int) -> tuple[int, ...] | None:
+    """The shape of what a fold along the last axis folds; None for any other anchor."""
+    node = plan.graph.nodes[anchor]
+    if plan.roles[anchor] is not Role.FOLD or not node.op.startswith("Reduce"):
+        return None
+    one = plan.graph.types[node.inputs[0]]
+    return one.shape if [axis % one.rank for axis in node["axes"]] == [one.rank - 1] else None
+
+
+def _packs(plan: Plan, before: int, after: int) -> bool:
+    """Whether packing the left side of a product can compute the anchor on the way."""
+    node, product = plan.graph.nodes[before], plan.graph.nodes[after]
+    members = [plan.graph.nodes[one] for one in (*plan.members[plan.group_of[before]], after)]
+    body = _fused(plan.graph, members).body
+    assert body is not None
+    if plan.roles[before] is Role.FOLD:
+        what = contraction(body, product)
+        folded = plan.graph.types[node.inputs[0]].element_count
+        multiplies = what.row_count * what.columns * what.depth_count
+        is_left = node.output not in _behind_views(plan, product.inputs[1])
+        return (
+            node.op.startswith("Reduce")
+            and is_left
+            and what.row_count <= FEW_ROWS
+            and 8 * folded <= multiplies
+        )
+    return left_rows(body, product) == node
+
+
+def _behind_views(plan: Plan, name: str) -> set[str]:
+    """A value, and what it is a view of."""
+    found = {name}
+    producer = plan.graph.producers.get(name)
+    while producer is not None and producer.op == "View":
+        name = producer.inputs[0]
+        found.add(name)
+        producer = plan.graph.producers.get(name)
+    return found
+
+
 def _reads_once(plan: Plan, number: int, reader: int, anchor: int) -> bool:
     """Whether a prologue is computed about once an element."""
     node = plan.graph.nodes[anchor]
@@ -182,7 +256,24 @@ def _reads_once(plan: Plan, number: int, reader: int, anchor: int) -> bool:
             return node.op.startswith(("Reduce", "Arg"))
         case Role.SEQUENTIAL:
             return node.op in ("CumSum", "CumProd")
+        case Role.PRODUCT:
+            return _packs_once(plan, number, node)
     return False
+
+
+def _packs_once(plan: Plan, number: int, product: Node) -> bool:
+    """Whether what a product reads is computed about once while it is packed: a right side that is packed
+    anyway, or a left side without a window and with many columns to pay for it.
+    """
+    mine = set(plan.graph.nodes[number].outputs)
+    if mine & _behind_views(plan, product.inputs[1]):
+        return True
+    if not mine & _behind_views(plan, product.inputs[0]):
+        return False
+    right = plan.graph.types[product.inputs[1]].shape
+    if product.op == "Conv":
+        return prod(right[2:]) == 1 and right[0] // product["group"] >= MANY_COLUMNS
+    return right[-1] >= MANY_COLUMNS
 
 
 def _through_views(plan: Plan, number: int, name: str) -> bool:
