@@ -1,11 +1,15 @@
 """The engine: what it may change, what it keeps, and that it says what it did."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from ourcompiler.build import Builder
 from ourcompiler.errors import CompileError
 from ourcompiler.ir.graph import Graph
+from ourcompiler.ir.parse import parse as parse_graph
+from ourcompiler.ir.text import write_graph
 from ourcompiler.ir.types import DType, TensorType
 from ourcompiler.reference import run
 from ourcompiler.rewrite.catalogue import RULES
@@ -77,6 +81,16 @@ def test_the_same_graph_comes_out_every_time() -> None:
         C=(4, 4),
     )
     assert rewrite(graph) == rewrite(graph)
+
+
+def test_what_comes_out_can_be_printed_and_read(tmp_path: Path) -> None:
+    graph = graph_of(
+        "Softmax((x @ A) @ Transpose(x @ B, perm=(1, 0)), axis=1) @ x", x=(5, 4), A=(4, 4), B=(4, 4)
+    )
+    after = rewrite(graph)
+    path = tmp_path / "01-rewrite.ir"
+    write_graph(after, path)
+    assert parse_graph(path.read_text(), tmp_path) == after
 
 
 def chain(length: int) -> Graph:
