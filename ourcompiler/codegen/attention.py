@@ -11,13 +11,10 @@ from math import inf
 
 from ourcompiler.codegen.contraction import Contraction, Tile, choose_tile, contraction
 from ourcompiler.codegen.element import Index
-from ourcompiler.codegen.gemm import (
-    Cut,
-    Gemm,
-    lower_panels,
-    pack_right_phase,
-)
+from ourcompiler.codegen.gemm import lower_panels
 from ourcompiler.codegen.gemm import plan as plan_product
+from ourcompiler.codegen.gemm_parts import Cut, Gemm
+from ourcompiler.codegen.gemm_right import pack_right_phase
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.scope import Scope, delinear_names
 from ourcompiler.ir.graph import Graph, Node

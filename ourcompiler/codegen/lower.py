@@ -8,6 +8,7 @@ import numpy as np
 
 from ourcompiler.codegen import attention, gemm, nest, rows, sequential
 from ourcompiler.codegen.contraction import Contraction, Tile, panel_count
+from ourcompiler.codegen.gemm_right import right_array_shape
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.role import Role, role
 from ourcompiler.ir.graph import Array, Node
@@ -91,7 +92,7 @@ def _attention(group: Group, found: attention.Parts) -> tuple[Kernel, list[Argum
     right = (f"b{number}", f"b{number + 1}")
     kernel = attention.lower(group, found, "kernel", right)
     extra: list[Argument] = [
-        Workspace(DType.F32, int(np.prod(gemm.right_array_shape(one, tile))))
+        Workspace(DType.F32, int(np.prod(right_array_shape(one, tile))))
         for one, tile in ((what.first, what.first_tile), (what.second, what.second_tile))
     ]
     buffers = (*kernel.buffers, *(Buffer(name, DType.F32, True) for name in right))
@@ -110,7 +111,7 @@ def _product(group: Group, anchor: Node) -> tuple[Kernel, list[Argument]]:
     what, tile, _ = gemm.plan(group, anchor)
     number = len(group.stored)
     right = f"b{number}"
-    shape = gemm.right_array_shape(what, tile)
+    shape = right_array_shape(what, tile)
     if gemm.is_packed(group, anchor):
         extra: Argument = Packed(
             anchor.inputs[1],
@@ -137,7 +138,7 @@ def _packer(anchor: Node, what: Contraction, tile: Tile) -> Callable[[Array], Ar
         else:
             matrix = array.reshape(what.batch_count, what.depth_count, what.columns)
         panels = panel_count(what.columns, tile)
-        found = np.zeros(gemm.right_array_shape(what, tile), np.float32)
+        found = np.zeros(right_array_shape(what, tile), np.float32)
         for panel in range(panels):
             part = matrix[:, :, panel * tile.columns : (panel + 1) * tile.columns]
             found[:, panel, :, : part.shape[2]] = part

@@ -207,7 +207,7 @@ def _rows(
     lanes: int,
     seen: Trial,
 ) -> None:
-    """The loop over the task's rows, in it folds that are the same for a whole row, and the innermost loop."""
+    """The loop over the task's rows, folds of a whole row in it, and the innermost loop."""
     with task_rows(scope, loops) as (outer, span):
         ready = _row_folds(group, scope, values, groups, outer, seen)
         _innermost(group, scope, values, groups, outer, loops.inner, span, lanes, ready)

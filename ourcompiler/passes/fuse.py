@@ -12,7 +12,7 @@ from math import prod
 from ourcompiler.codegen import attention
 from ourcompiler.codegen.contraction import contraction
 from ourcompiler.codegen.element import INLINE
-from ourcompiler.codegen.gemm import left_rows
+from ourcompiler.codegen.gemm_left import left_rows
 from ourcompiler.codegen.nest import COSTLY
 from ourcompiler.codegen.role import ANCHORS, Role, role
 from ourcompiler.ir.graph import Graph, Node, attributes, in_order
@@ -150,30 +150,37 @@ def _readers(plan: Plan, value: str) -> list[tuple[int, bool]]:
 
 
 def _may_join(plan: Plan, number: int, reader: int, direct: bool) -> bool:
-    if reader < 0:
+    """Whether the group of a node may become part of the group of one that reads it."""
+    if reader < 0 or plan.group_of[number] == plan.group_of[reader]:
         return False
-    first, second = plan.group_of[number], plan.group_of[reader]
-    if first == second:
-        return False
-    before, after = plan.anchors[first], plan.anchors[second]
-    if before is not None and _rides_along(plan, number, reader, before, after):
+    before, after = plan.anchors[plan.group_of[number]], plan.anchors[plan.group_of[reader]]
+    if before is None:
+        return _is_prologue(plan, number, reader, after)
+    if _rides_along(plan, number, reader, before, after):
         return True
-    if before is not None and after is not None:
-        return False
+    return after is None and direct and _is_epilogue(plan, number, reader, before)
+
+
+def _is_epilogue(plan: Plan, number: int, reader: int, before: int) -> bool:
+    """Whether a node computes element by element with what a kernel makes."""
     graph, node, other = plan.graph, plan.graph.nodes[number], plan.graph.nodes[reader]
-    if before is not None:
-        if plan.roles[before] is Role.SEQUENTIAL:
-            return False
-        same = graph.types[node.output].shape == graph.types[other.output].shape
-        if not (direct and same and plan.roles[reader] is Role.POINTWISE and other.op not in INLINE):
-            return False
-    elif after is not None and not _reads_once(plan, number, reader, after):
+    if (
+        plan.roles[before] is Role.SEQUENTIAL
+        or plan.roles[reader] is not Role.POINTWISE
+        or other.op in INLINE
+    ):
         return False
-    elif other.op in INLINE and other.op != "Concat":
+    return graph.types[node.output].shape == graph.types[other.output].shape
+
+
+def _is_prologue(plan: Plan, number: int, reader: int, after: int | None) -> bool:
+    """Whether what is computed element by element may be computed where it is read."""
+    graph, node, other = plan.graph, plan.graph.nodes[number], plan.graph.nodes[reader]
+    if after is not None and not _reads_once(plan, number, reader, after):
+        return False
+    if other.op in INLINE and other.op != "Concat":
         return False  # what indices choose from lies in memory
-    elif not _is_worth_repeating(graph, node, other):
-        return False
-    return True
+    return _is_worth_repeating(graph, node, other)
 
 
 def _is_worth_repeating(graph: Graph, node: Node, reader: Node) -> bool:

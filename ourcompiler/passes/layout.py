@@ -19,6 +19,8 @@ from ourcompiler.storage import Storage, dense, ordered, seen_as
 
 TANGLE_COST = 0.15
 """A quotient, remainder or table in the place of a row, relative to moving an element."""
+WRITER_WEIGHT = 3.0
+"""A writer whose lanes do not lie side by side works element by element; most readers pack what they read."""
 STRIDED_COST = 2.0
 """Elements that do not lie side by side along the fastest dimension of a loop."""
 
@@ -73,7 +75,7 @@ def _write_demands(graph: Graph, producer: Node, name: str) -> Iterator[Demand]:
     assert producer.body is not None
     fastest = written_fastest(producer.body, name)
     if fastest is not None and shape:
-        yield Demand("writer", identity(shape), fastest, float(prod(shape)))
+        yield Demand("writer", identity(shape), fastest, WRITER_WEIGHT * prod(shape))
 
 
 def _reader_demands(graph: Graph, name: str) -> Iterator[Demand]:
@@ -87,6 +89,8 @@ def written_fastest(body: Graph, name: str) -> int | None:
     """The axis along which a kernel has its results side by side; None if it does not matter to it."""
     shape = body.types[name].shape
     for node in body.nodes:
+        if node.op.startswith("Reduce") and body.types[node.inputs[0]].shape == shape:
+            return max(int(axis) % len(shape) for axis in node["axes"])  # a row is folded and gone over again
         if body.types[node.output].shape != shape:
             continue
         match role(body, node):

@@ -1,5 +1,6 @@
 """A loaded network: inputs are checked and copied in, outputs are views of the session's memory."""
 
+import _ctypes
 import ctypes
 import mmap
 from collections.abc import Mapping
@@ -92,6 +93,8 @@ class Session:
             self._library.ours_close(self._session)
             self._session = None
             self._weights.close()
+            # Else a library that is compiled again at the same place may be taken for this one.
+            _ctypes.dlclose(self._library._handle)
 
     def __enter__(self) -> Self:
         return self

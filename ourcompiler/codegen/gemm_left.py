@@ -1,0 +1,203 @@
+"""The left side of a product: read in place where rows and depth do not mix, else packed row by row, with
+whatever has to be computed for it, normalisation too.
+"""
+
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from math import prod
+
+from ourcompiler.codegen.contraction import (
+    Contraction,
+    Place,
+    contraction,
+    separable,
+)
+from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError, Stored
+from ourcompiler.codegen.gemm_parts import Gemm
+from ourcompiler.codegen.group import Group
+from ourcompiler.codegen.rows import Spot, write_row
+from ourcompiler.codegen.scope import Scope
+from ourcompiler.ir.graph import Graph, Node
+from ourcompiler.ir.index import ZERO, Affine
+from ourcompiler.ir.types import DType
+from ourcompiler.kernel.ir import (
+    Expr,
+    Kind,
+    Load,
+    Name,
+    Number,
+    Store,
+    apply,
+    index,
+    plus,
+    splat,
+    times,
+)
+from ourcompiler.storage import dense
+
+F32 = DType.F32
+
+
+def left_place(gemm: Gemm, scope: Scope, batch: Place, row: Affine) -> Affine:
+    rows = scope.space.delinear(row, gemm.what.rows)
+    depth = tuple(ZERO for _ in gemm.what.depth)
+    found = source_place(gemm.group, scope, gemm.what, gemm.node, batch, rows, depth)
+    assert found is not None
+    return found[1]
+
+
+def source_place(
+    group: Group, scope: Scope, what: Contraction, node: Node, batch: Place, rows: Place, depth: Place
+) -> tuple[str, Affine] | None:
+    """Buffer and place of an element of the left side, when it lies in memory as it is and without guards."""
+    seen = _Seen(scope, group.body, group.elements(scope).stored, {}, {}, 1)
+    value = what.left(seen, batch, rows, depth)
+    if isinstance(value, Load) and seen.where is not None and value.kind.dtype is F32:
+        return value.buffer, seen.where
+    return None
+
+
+@dataclass
+class _Seen(Elements):
+    """Elements that remember the last place, and write nothing."""
+
+    where: Affine | None = None
+
+    def at(self, name: str, place: Index) -> Expr:
+        return self._made(name, place)
+
+    def dynamic(self, value: Expr, size: int) -> Affine:
+        raise NotInLanesError  # a place that the data says is not one that rows are read from
+
+    def load(self, buffer: str, where: Affine, dtype: DType) -> Expr:
+        self.where = where
+        return Load(buffer, index(0), Kind(dtype))
+
+
+def direct_place(group: Group, scope: Scope, what: Contraction, node: Node) -> str | None:
+    """The buffer of the left side if its rows can be read in place: row and depth do not mix."""
+    trial = Scope()
+    dims = [
+        trial.dim(extent, Name(f"d{number}", index(0).kind))
+        for number, extent in enumerate((*what.batch, prod(what.rows), *what.depth))
+    ]
+    count = len(what.batch)
+    rows = trial.space.delinear(dims[count], what.rows)
+    depth = tuple(dims[count + 1 :])
+    try:
+        found = source_place(group, trial, what, node, tuple(dims[:count]), rows, depth)
+    except (NotInLanesError, AssertionError):
+        return None
+    if found is None:
+        return None
+    inner = frozenset().union(*(one.dims for one in depth))
+    return found[0] if separable(found[1], inner) is not None else None
+
+
+def left_rows(body: Graph, node: Node) -> Node | None:
+    """The normalisation whose rows are exactly the rows of the left side, so that packing can compute it."""
+    name = node.inputs[0]
+    producer = body.producers.get(name)
+    while producer is not None and producer.op == "View":
+        producer = body.producers.get(producer.inputs[0])
+    what = contraction(body, node)
+    if producer is None or producer.op not in ("LayerNorm", "RMSNorm") or len(what.depth) != 1:
+        return None
+    shape = body.types[producer.output].shape
+    if producer["axis"] % len(shape) != len(shape) - 1 or what.depth != shape[-1:]:
+        return None
+    trial = Scope()
+    outer = [
+        trial.dim(extent, Name(f"d{number}", index(0).kind))
+        for number, extent in enumerate((*what.batch, *what.rows))
+    ]
+    (depth,) = (trial.dim(extent, Name("k", index(0).kind)) for extent in what.depth)
+    count = len(what.batch)
+    stored = {one: Stored("b", dense(body.types[one].shape)) for one in body.inputs}
+    place = row_place(
+        body, stored, trial, what, producer.output, tuple(outer[:count]), tuple(outer[count:]), depth
+    )
+    separate = place is not None and all(not one.dims & depth.dims for one in place[:-1])
+    return producer if separate and place is not None and place[-1] == depth else None
+
+
+def row_place(
+    body: Graph,
+    stored: Mapping[str, Stored],
+    scope: Scope,
+    what: Contraction,
+    name: str,
+    batch: Place,
+    rows: Place,
+    depth: Affine,
+) -> Index | None:
+    """The index at which the left side reads a value."""
+    seen: list[Index] = []
+
+    def ready(place: Index) -> Expr:
+        seen.append(place)
+        return Number(0.0, Kind(F32))
+
+    what.left(_Seen(scope, body, stored, {name: ready}, {}), batch, rows, (depth,))
+    return seen[0] if seen else None
+
+
+def _pack_rows(gemm: Gemm, norm: Node, batch: Place, rows: Place, base: Expr) -> None:
+    """A row of the left side is a row of a normalisation."""
+    scope, what, group = gemm.scope, gemm.what, gemm.group
+    place = row_place(group.body, group.elements(scope).stored, scope, what, norm.output, batch, rows, ZERO)
+    assert place is not None
+
+    def sink(spot: Spot, value: Expr) -> None:
+        scope.emit(Store(gemm.left, plus(base, scope.place(spot.flat)), spot.full(value)))
+
+    write_row(group, norm, scope, place[:-1], sink)
+
+
+def pack_left(gemm: Gemm, batch: Place, first: Expr, last: Expr) -> None:
+    """The block's rows one after another, with whatever has to be computed for them."""
+    scope, what = gemm.scope, gemm.what
+    norm = left_rows(gemm.group.body, gemm.node)
+    with scope.loop(first, last, 1, "m") as name:
+        row = scope.dim(what.row_count, name)
+        rows = scope.space.delinear(row, what.rows)
+        base = scope.let(times(apply("sub", name, first), gemm.left_stride), "left")
+        if norm is not None:
+            _pack_rows(gemm, norm, batch, rows, base)
+            return
+        with ExitStack() as loops:
+            outer = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in what.depth[:-1])
+            _pack_depth(gemm, batch, rows, outer, base)
+
+
+def _pack_depth(gemm: Gemm, batch: Place, rows: Place, outer: Place, base: Expr) -> None:
+    """Along the innermost axis of the depth, in lanes where they lie side by side."""
+    scope, what, lanes = gemm.scope, gemm.what, gemm.tile.lanes
+    extent, start = what.depth[-1], 0
+    lanes = next((one for one in (16, 8, 4) if one <= min(lanes, extent)), 1)
+    if lanes > 1:
+        try:
+            with scope.attempt():
+                whole = extent - extent % lanes
+                with scope.loop(index(0), index(whole), lanes, "k") as name:
+                    inner = scope.dim(extent, name)
+                    _pack_one(gemm, batch, rows, (*outer, inner), base, Lane(len(scope.extents) - 1, lanes))
+                start = whole
+        except NotInLanesError:
+            start = 0
+    if start < extent:
+        with scope.loop(index(start), index(extent), 1, "k") as name:
+            _pack_one(gemm, batch, rows, (*outer, scope.dim(extent, name)), base, None)
+
+
+def _pack_one(gemm: Gemm, batch: Place, rows: Place, depth: Place, base: Expr, lane: Lane | None) -> None:
+    scope, what = gemm.scope, gemm.what
+    elements = gemm.group.elements(scope, lane=lane)
+    value = what.left(elements, batch, rows, depth)
+    flat = scope.space.linear(depth, what.depth)
+    if lane is not None:
+        value = splat(value, lane.count)
+        if value.kind.dtype is not F32:
+            raise NotInLanesError
+    scope.emit(Store(gemm.left, plus(base, scope.place(flat)), value))
