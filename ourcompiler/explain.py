@@ -101,7 +101,7 @@ def explain(
         network=network,
         target=program.target.name,
         steps=tuple(map(count, states)),
-        kernels_left=len(final.nodes),
+        kernels_left=len(program.steps),
         kernels_in_paper=PAPER_KERNELS.get(network),
         distinct_kernels=len(program.kernels),
         copies=sum(is_copy(final, number) for number in range(len(final.nodes))),

@@ -13,13 +13,17 @@ from ourcompiler.codegen import attention
 from ourcompiler.codegen.contraction import contraction
 from ourcompiler.codegen.element import INLINE
 from ourcompiler.codegen.gemm_left import left_rows
+from ourcompiler.codegen.gemm_parts import TASK_MULTIPLIES
 from ourcompiler.codegen.nest import COSTLY
 from ourcompiler.codegen.role import ANCHORS, Role, role
 from ourcompiler.ir.graph import Graph, Node, attributes, in_order
 from ourcompiler.ir.index_map import identity
+from ourcompiler.passes import concat
 
 FUSED = "Fused"
 FEW_ROWS = 4
+SMALL_FOLD = 400_000
+"""Elements whose sum takes one thread about as long as starting another kernel and sharing it out."""
 MANY_COLUMNS = 32
 
 
@@ -33,6 +37,7 @@ class Plan:
     members: dict[int, list[int]]
     anchors: dict[int, int | None]
     numbers: dict[tuple[str, ...], int] = field(default_factory=dict)
+    in_place: set[int] = field(default_factory=set)
 
 
 def fuse(graph: Graph) -> Graph:
@@ -48,12 +53,59 @@ def fuse(graph: Graph) -> Graph:
         {number: number if roles[number] in ANCHORS else None for number in work},
         {node.outputs: number for number, node in enumerate(nodes)},
     )
+    for number in work:
+        if nodes[number].op == "Concat" and _is_in_place(plan, number):
+            plan.in_place.add(number)
     for number in (*work, *reversed(work)):
         _join_readers(plan, number)
     for number in work:
         if nodes[number].op == "Softmax":
             _join_attention(plan, number)
     return _built(plan)
+
+
+def _is_in_place(plan: Plan, number: int) -> bool:
+    """Whether producers can write the parts of a Concat where they belong, all but one at most. Parts that
+    are all computed element by element can as well be computed where the whole is read.
+    """
+    node = _fused(plan.graph, [plan.graph.nodes[number]])
+    taken = {one: "" for other in plan.in_place for one in _sources(plan, other)}
+    fitting, anchored = 0, 0
+    found = concat.parts(node)
+    for part in found:
+        if concat.can_place(plan.graph, part, taken):
+            taken[part.source] = ""
+            fitting += 1
+            anchored += _ends_anchor(plan, _source(plan, part.source))
+    copied = 0 if _joins_a_product(plan, number) else concat.MOST_COPIED
+    return anchored > 0 and 0 < fitting >= len(found) - copied
+
+
+def _joins_a_product(plan: Plan, number: int) -> bool:
+    """Whether the joined value could be packed by the one product that reads it, without being in memory."""
+    readers = _readers(plan, plan.graph.nodes[number].output)
+    if len(readers) != 1 or readers[0][0] < 0:
+        return False
+    reader = readers[0][0]
+    return plan.roles[reader] is Role.PRODUCT and _packs_once(plan, number, plan.graph.nodes[reader])
+
+
+def _ends_anchor(plan: Plan, number: int | None) -> bool:
+    """Whether a node follows an anchor element by element, so that it will be part of the anchor's kernel."""
+    while number is not None and plan.roles[number] is Role.POINTWISE:
+        sources = [_source(plan, name) for name in plan.graph.nodes[number].operands]
+        number = next((one for one in sources if one is not None and _has_one_reader(plan, one)), None)
+    return number is not None and plan.roles[number] in ANCHORS
+
+
+def _sources(plan: Plan, number: int) -> list[str]:
+    """What lies in memory of the parts of a Concat."""
+    return [part.source for part in concat.parts(_fused(plan.graph, [plan.graph.nodes[number]]))]
+
+
+def _has_one_reader(plan: Plan, number: int) -> bool:
+    """Whether what a node makes is read once, views looked through."""
+    return len(_readers(plan, plan.graph.nodes[number].output)) == 1
 
 
 def _join_attention(plan: Plan, number: int) -> None:
@@ -153,6 +205,8 @@ def _may_join(plan: Plan, number: int, reader: int, direct: bool) -> bool:
     """Whether the group of a node may become part of the group of one that reads it."""
     if reader < 0 or plan.group_of[number] == plan.group_of[reader]:
         return False
+    if number in plan.in_place or reader in plan.in_place:
+        return False
     before, after = plan.anchors[plan.group_of[number]], plan.anchors[plan.group_of[reader]]
     if before is None:
         return _is_prologue(plan, number, reader, after)
@@ -228,12 +282,9 @@ def _packs(plan: Plan, before: int, after: int) -> bool:
         folded = plan.graph.types[node.inputs[0]].element_count
         multiplies = what.row_count * what.columns * what.depth_count
         is_left = node.output not in _behind_views(plan, product.inputs[1])
-        return (
-            node.op.startswith("Reduce")
-            and is_left
-            and what.row_count <= FEW_ROWS
-            and 8 * folded <= multiplies
-        )
+        once = multiplies <= TASK_MULTIPLIES and folded <= SMALL_FOLD  # in one task, so not repeated
+        is_few = what.row_count <= FEW_ROWS and (once or 8 * folded <= multiplies)
+        return node.op.startswith("Reduce") and is_left and is_few
     return left_rows(body, product) == node
 
 
