@@ -45,8 +45,10 @@ class Package:
     """The kernel of each call, and the ONNX nodes that it covers."""
 
 
-def write(program: Program, folder: Path, *, jobs: int | None = None) -> Package:
-    """Build the library and write everything; raises `CompileError` when the C compiler fails."""
+def write(program: Program, folder: Path, *, jobs: int | None = None, key: str = "") -> Package:
+    """Build the library and write everything; raises `CompileError` when the C compiler fails. `key` is what
+    `key_of` will tell.
+    """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".package-") as temporary:
         place = Path(temporary) / "package"
@@ -54,11 +56,23 @@ def write(program: Program, folder: Path, *, jobs: int | None = None) -> Package
         sources = dict(_sources(program))
         toolchain.build(sources, place / LIBRARY, program.target, jobs=jobs)
         program.write_weights(place / WEIGHTS)
-        (place / MANIFEST).write_text(json.dumps(_manifest(program), indent=1) + "\n", encoding="utf-8")
+        (place / MANIFEST).write_text(
+            json.dumps({**_manifest(program), "key": key}, indent=1) + "\n", encoding="utf-8"
+        )
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(place, folder)
     return read(folder)
+
+
+def key_of(folder: Path) -> str:
+    """The key that a complete package was written with; empty for none."""
+    try:
+        key = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("key", "")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    whole = (folder / LIBRARY).is_file() and (folder / WEIGHTS).is_file()
+    return str(key) if whole else ""
 
 
 def _manifest(program: Program) -> dict[str, Any]:
