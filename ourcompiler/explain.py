@@ -8,7 +8,8 @@ from typing import Any
 from ourcompiler.ir.graph import Graph
 from ourcompiler.ops.catalogue import OPS
 from ourcompiler.ops.table import View
-from ourcompiler.passes.fuse import FUSED, Verdict, decisions
+from ourcompiler.passes.fuse import decisions
+from ourcompiler.passes.groups import FUSED, Verdict
 from ourcompiler.passes.layout import Choice
 from ourcompiler.pipeline import State
 from ourcompiler.program import Program

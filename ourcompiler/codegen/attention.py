@@ -1,4 +1,4 @@
-"""Attention as one kernel: a block of rows of the scores stays in the thread's cache from product to product.
+"""Attention, and products in a chain, as one kernel: a block of rows stays in the thread's cache.
 
 For a block of query rows: scores = left × right of the first product, through whatever follows element by
 element (scale, bias, mask); powers relative to the row's greatest; their sum; then powers × values, divided
@@ -11,7 +11,7 @@ from math import inf
 
 from ourcompiler.codegen.contraction import Contraction, Tile, choose_tile, contraction
 from ourcompiler.codegen.element import Index
-from ourcompiler.codegen.gemm import lower_panels
+from ourcompiler.codegen.gemm import is_packed, lower_panels
 from ourcompiler.codegen.gemm import plan as plan_product
 from ourcompiler.codegen.gemm_parts import Cut, Gemm
 from ourcompiler.codegen.gemm_right import pack_right_phase
@@ -45,20 +45,29 @@ LEAST_TASKS = 16
 
 @dataclass(frozen=True, slots=True)
 class Parts:
-    """The three anchors of an attention group."""
+    """The anchors of the group: of a chain there is no softmax."""
 
     scores: Node
-    softmax: Node
+    softmax: Node | None
     mixed: Node
+
+    @property
+    def middle(self) -> str:
+        """What the first product's block of rows is kept as."""
+        return self.softmax.inputs[0] if self.softmax else self.mixed.inputs[0]
 
 
 def parts(body: Graph) -> Parts | None:
-    """The anchors, if the body is product → … → softmax along the last axis → product."""
+    """The anchors, if the body is product → … → softmax along the last axis → product, or, for a chain,
+    product → … → product.
+    """
     products = [node for node in body.nodes if node.op == "MatMul"]
     softmaxes = [node for node in body.nodes if node.op == "Softmax"]
-    if len(products) != 2 or len(softmaxes) != 1:
+    if len(products) != 2 or len(softmaxes) > 1:
         return None
     first, second = products
+    if not softmaxes:
+        return Parts(first, None, second)
     (middle,) = softmaxes
     rank = body.types[middle.output].rank
     if second.inputs[0] != middle.output or middle["axis"] % rank != rank - 1:
@@ -74,17 +83,25 @@ def fits(body: Graph, found: Parts) -> bool:
     first, second = contraction(body, found.scores), contraction(body, found.mixed)
     if first.batch != second.batch or first.rows != second.rows:
         return False
+    if found.softmax is None and body.types[found.middle].shape != body.types[found.scores.output].shape:
+        return False
     return _same_index(body, found)
 
 
+def pays(body: Graph, found: Parts, l2_bytes: int) -> bool:
+    """Whether a chain is worth it: both right sides stay in the second cache while blocks of rows go by."""
+    sizes = [body.types[node.inputs[1]].byte_count for node in (found.scores, found.mixed)]
+    return 4 * sum(sizes) <= 3 * l2_bytes
+
+
 def _same_index(body: Graph, found: Parts) -> bool:
-    """Whether what the softmax reads at an index comes from the scores at that index."""
+    """Whether what is kept at an index comes from the first product at that index."""
     from ourcompiler.codegen.element import Elements, Stored
     from ourcompiler.codegen.fold import FOLDS
     from ourcompiler.storage import dense
 
     scope = Scope()
-    shape = body.types[found.softmax.output].shape
+    shape = body.types[found.middle].shape
     place = tuple(scope.dim(extent, Name(f"d{axis}", index(0).kind)) for axis, extent in enumerate(shape))
     seen: list[Index] = []
 
@@ -93,7 +110,7 @@ def _same_index(body: Graph, found: Parts) -> bool:
         return Number(0.0, Kind(F32))
 
     stored = {name: Stored("b", dense(body.types[name].shape)) for name in body.inputs}
-    Elements(scope, body, stored, {found.scores.output: ready}, FOLDS).at(found.softmax.inputs[0], place)
+    Elements(scope, body, stored, {found.scores.output: ready}, FOLDS).at(found.middle, place)
     return bool(seen) and all(one == place for one in seen)
 
 
@@ -128,8 +145,12 @@ def lower(group: Group, found: Parts, name: str, right: tuple[str, str]) -> Kern
     """The kernel; `right` are its names for the packed right sides of both products."""
     what, scope = plan(group, found), Scope()
     phases = [
-        pack_right_phase(group, scope, what.first, what.first_tile, right[0]),
-        pack_right_phase(group, scope, what.second, what.second_tile, right[1]),
+        pack_right_phase(group, scope, one, tile, buffer)
+        for node, one, tile, buffer in (
+            (found.scores, what.first, what.first_tile, right[0]),
+            (found.mixed, what.second, what.second_tile, right[1]),
+        )
+        if not is_packed(group, node)
     ]
     blocks = -(-what.first.row_count // what.rows)
     scores = scope.local(F32, what.rows * what.width)
@@ -140,7 +161,8 @@ def lower(group: Group, found: Parts, name: str, right: tuple[str, str]) -> Kern
         last = scope.let(apply("min", plus(first, index(what.rows)), index(what.first.row_count)), "p")
         start = scope.dim(what.first.row_count, first) if blocks > 1 else constant(0)
         _scores(group, found, scope, what, right[0], scores, tuple(batch), start, (first, last))
-        _powers(scope, what, scores, inverse, apply("sub", last, first))
+        if found.softmax is not None:
+            _powers(scope, what, scores, inverse, apply("sub", last, first))
         _mixed(group, found, scope, what, right[1], scores, inverse, tuple(batch), start, (first, last))
     phases.append(Phase(what.first.batch_count * blocks, tuple(body)))
     return group.kernel(name, [scope], phases)
@@ -171,7 +193,7 @@ def _scores(
         relative = scope.space.add(row, scope.space.multiply(start, -1))
         return scope.space.add(scope.space.multiply(relative, what.width), place[-1])
 
-    gemm.sinks = {found.softmax.inputs[0]: (scores, to)}
+    gemm.sinks = {found.middle: (scores, to)}
     lower_panels(gemm, batch, span)
 
 
@@ -226,5 +248,5 @@ def _mixed(
         relative = scope.space.add(row, scope.space.multiply(start, -1))
         return Load(inverse, scope.place(relative), Kind(F32))
 
-    gemm.factor = factor
+    gemm.factor = factor if found.softmax is not None else None
     lower_panels(gemm, batch, span)

@@ -102,17 +102,17 @@ def left_rows(body: Graph, node: Node) -> Node | None:
     while producer is not None and producer.op == "View":
         producer = body.producers.get(producer.inputs[0])
     what = contraction(body, node)
-    if producer is None or producer.op not in ("LayerNorm", "RMSNorm") or len(what.depth) != 1:
+    if producer is None or producer.op not in ("LayerNorm", "RMSNorm") or prod(what.depth[:-1]) != 1:
         return None
     shape = body.types[producer.output].shape
-    if producer["axis"] % len(shape) != len(shape) - 1 or what.depth != shape[-1:]:
+    if producer["axis"] % len(shape) != len(shape) - 1 or what.depth[-1:] != shape[-1:]:
         return None
     trial = Scope()
     outer = [
         trial.dim(extent, Name(f"d{number}", index(0).kind))
         for number, extent in enumerate((*what.batch, *what.rows))
     ]
-    (depth,) = (trial.dim(extent, Name("k", index(0).kind)) for extent in what.depth)
+    depth = trial.dim(what.depth[-1], Name("k", index(0).kind))
     count = len(what.batch)
     stored = {one: Stored("b", dense(body.types[one].shape)) for one in body.inputs}
     place = row_place(
@@ -139,7 +139,9 @@ def row_place(
         seen.append(place)
         return Number(0.0, Kind(F32))
 
-    what.left(_Seen(scope, body, stored, {name: ready}, {}), batch, rows, (depth,))
+    what.left(
+        _Seen(scope, body, stored, {name: ready}, {}), batch, rows, (*[ZERO] * (len(what.depth) - 1), depth)
+    )
     return seen[0] if seen else None
 
 

@@ -61,13 +61,17 @@ def lower(group: Group, node: Node) -> Lowered:
     whole = attention.parts(group.body)
     if whole is not None:
         kernel, extra = _attention(group, whole)
-        anchor = whole.softmax
+        anchor = whole.mixed
     else:
         kernel, extra = _around(group, anchor, kind)
     arguments: list[Argument] = [Value(name) for name in group.stored]
     kernel, kept = _without_unused(kernel, [*arguments, *extra])
-    named = replace(kernel, name=_name(kind, anchor, group, kernel, "attention" if whole else ""))
+    named = replace(kernel, name=_name(kind, anchor, group, kernel, _whole_name(whole)))
     return Lowered(named, tuple(kept), node)
+
+
+def _whole_name(found: attention.Parts | None) -> str:
+    return "" if found is None else "attention" if found.softmax else "chain"
 
 
 def _around(group: Group, anchor: Node | None, kind: Role) -> tuple[Kernel, list[Argument]]:
@@ -91,12 +95,22 @@ def _attention(group: Group, found: attention.Parts) -> tuple[Kernel, list[Argum
     number = len(group.stored)
     right = (f"b{number}", f"b{number + 1}")
     kernel = attention.lower(group, found, "kernel", right)
-    extra: list[Argument] = [
-        Workspace(DType.F32, int(np.prod(right_array_shape(one, tile))))
-        for one, tile in ((what.first, what.first_tile), (what.second, what.second_tile))
-    ]
-    buffers = (*kernel.buffers, *(Buffer(name, DType.F32, True) for name in right))
-    return replace(kernel, buffers=buffers), extra
+    sides = ((found.scores, what.first, what.first_tile), (found.mixed, what.second, what.second_tile))
+    extra = [_right_side(group, node, one, tile) for node, one, tile in sides]
+    buffers = tuple(
+        Buffer(name, DType.F32, isinstance(one, Workspace)) for name, one in zip(right, extra, strict=True)
+    )
+    return replace(kernel, buffers=(*kernel.buffers, *buffers)), extra
+
+
+def _right_side(group: Group, node: Node, what: Contraction, tile: Tile) -> Argument:
+    """Panels that are known when compiling, or memory for those that are packed at run time."""
+    shape = right_array_shape(what, tile)
+    count = int(np.prod(shape))
+    if not gemm.is_packed(group, node):
+        return Workspace(DType.F32, count)
+    form = f"panels {'x'.join(map(str, shape))}"
+    return Packed(node.inputs[1], form, 4 * count, _packer(node, what, tile))
 
 
 def anchor_of(group: Group) -> tuple[Node | None, Role]:
@@ -109,22 +123,11 @@ def anchor_of(group: Group) -> tuple[Node | None, Role]:
 
 def _product(group: Group, anchor: Node) -> tuple[Kernel, list[Argument]]:
     what, tile, _ = gemm.plan(group, anchor)
-    number = len(group.stored)
-    right = f"b{number}"
-    shape = right_array_shape(what, tile)
-    if gemm.is_packed(group, anchor):
-        extra: Argument = Packed(
-            anchor.inputs[1],
-            f"panels {'x'.join(map(str, shape))}",
-            4 * int(np.prod(shape)),
-            _packer(anchor, what, tile),
-        )
-        is_written = False
-    else:
-        extra = Workspace(DType.F32, int(np.prod(shape)))
-        is_written = True
+    right = f"b{len(group.stored)}"
+    extra = _right_side(group, anchor, what, tile)
     kernel = gemm.lower(group, anchor, "kernel", right)
-    return replace(kernel, buffers=(*kernel.buffers, Buffer(right, DType.F32, is_written))), [extra]
+    buffer = Buffer(right, DType.F32, isinstance(extra, Workspace))
+    return replace(kernel, buffers=(*kernel.buffers, buffer)), [extra]
 
 
 def _packer(anchor: Node, what: Contraction, tile: Tile) -> Callable[[Array], Array]:

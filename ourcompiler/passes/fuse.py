@@ -5,11 +5,9 @@ element by element joins what it reads (as an epilogue) or what reads it (as a p
 reader. A node joins only the one node that reads it, so no way leads out of a group and back into it.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from math import prod
 
-from ourcompiler.codegen import attention
 from ourcompiler.codegen.contraction import contraction
 from ourcompiler.codegen.element import INLINE
 from ourcompiler.codegen.gemm_left import left_rows
@@ -20,37 +18,23 @@ from ourcompiler.ir.graph import Graph, Node, attributes, in_order
 from ourcompiler.ir.index_map import identity
 from ourcompiler.ops.catalogue import OPS
 from ourcompiler.passes import concat
+from ourcompiler.passes.chain import join_attention, join_chain
+from ourcompiler.passes.groups import (
+    REFUSED,
+    Plan,
+    Verdict,
+    behind_views,
+    fused,
+    has_one_reader,
+    merge,
+    readers_of,
+    source_of,
+)
 
-FUSED = "Fused"
 FEW_ROWS = 4
 SMALL_FOLD = 400_000
 """Elements whose sum takes one thread about as long as starting another kernel and sharing it out."""
 MANY_COLUMNS = 32
-
-
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """Whether a node joined those who read it, and why or why not."""
-
-    joined: bool
-    reason: str
-
-
-REFUSED = Verdict(False, "")
-
-
-@dataclass
-class Plan:
-    """Groups while they grow: `group_of` has the group of every node that computes something."""
-
-    graph: Graph
-    roles: Mapping[int, Role]
-    group_of: dict[int, int]
-    members: dict[int, list[int]]
-    anchors: dict[int, int | None]
-    numbers: dict[tuple[str, ...], int] = field(default_factory=dict)
-    in_place: set[int] = field(default_factory=set)
-    verdicts: dict[int, Verdict] = field(default_factory=dict)
 
 
 def fuse(graph: Graph) -> Graph:
@@ -80,21 +64,24 @@ def _planned(graph: Graph) -> Plan:
         {node.outputs: number for number, node in enumerate(nodes)},
     )
     for number in work:
-        if nodes[number].op == "Concat" and _is_in_place(plan, number):
+        if nodes[number].op == "Concat" and is_in_place(plan, number):
             plan.in_place.add(number)
     for number in (*work, *reversed(work)):
         _join_readers(plan, number)
     for number in work:
         if nodes[number].op == "Softmax":
-            _join_attention(plan, number)
+            join_attention(plan, number)
+    for number in work:
+        if nodes[number].op == "MatMul" and roles[number] is Role.PRODUCT:
+            join_chain(plan, number)
     return plan
 
 
-def _is_in_place(plan: Plan, number: int) -> bool:
+def is_in_place(plan: Plan, number: int) -> bool:
     """Whether producers can write the parts of a Concat where they belong, all but one at most. Parts that
     are all computed element by element can as well be computed where the whole is read.
     """
-    node = _fused(plan.graph, [plan.graph.nodes[number]])
+    node = fused(plan.graph, [plan.graph.nodes[number]])
     taken = {one: "" for other in plan.in_place for one in _sources(plan, other)}
     fitting, anchored = 0, 0
     found = concat.parts(node)
@@ -102,94 +89,31 @@ def _is_in_place(plan: Plan, number: int) -> bool:
         if concat.can_place(plan.graph, part, taken):
             taken[part.source] = ""
             fitting += 1
-            anchored += _ends_anchor(plan, _source(plan, part.source))
+            anchored += _ends_anchor(plan, source_of(plan, part.source))
     copied = 0 if _joins_a_product(plan, number) else concat.MOST_COPIED
     return anchored > 0 and 0 < fitting >= len(found) - copied
 
 
 def _joins_a_product(plan: Plan, number: int) -> bool:
     """Whether the joined value could be packed by the one product that reads it, without being in memory."""
-    readers = _readers(plan, plan.graph.nodes[number].output)
+    readers = readers_of(plan, plan.graph.nodes[number].output)
     if len(readers) != 1 or readers[0][0] < 0:
         return False
     reader = readers[0][0]
-    return plan.roles[reader] is Role.PRODUCT and _packs_once(plan, number, plan.graph.nodes[reader])
+    return plan.roles[reader] is Role.PRODUCT and packs_once(plan, number, plan.graph.nodes[reader])
 
 
 def _ends_anchor(plan: Plan, number: int | None) -> bool:
     """Whether a node follows an anchor element by element, so that it will be part of the anchor's kernel."""
     while number is not None and plan.roles[number] is Role.POINTWISE:
-        sources = [_source(plan, name) for name in plan.graph.nodes[number].operands]
-        number = next((one for one in sources if one is not None and _has_one_reader(plan, one)), None)
+        sources = [source_of(plan, name) for name in plan.graph.nodes[number].operands]
+        number = next((one for one in sources if one is not None and has_one_reader(plan, one)), None)
     return number is not None and plan.roles[number] in ANCHORS
 
 
 def _sources(plan: Plan, number: int) -> list[str]:
     """What lies in memory of the parts of a Concat."""
-    return [part.source for part in concat.parts(_fused(plan.graph, [plan.graph.nodes[number]]))]
-
-
-def _has_one_reader(plan: Plan, number: int) -> bool:
-    """Whether what a node makes is read once, views looked through."""
-    return len(_readers(plan, plan.graph.nodes[number].output)) == 1
-
-
-def _join_attention(plan: Plan, number: int) -> None:
-    """Product, softmax and product become one kernel, where one block of rows serves both."""
-    node = plan.graph.nodes[number]
-    after = _readers(plan, node.output)
-    before = _only_reader_of_softmax(plan, number)
-    if len(after) != 1 or not after[0][1] or after[0][0] < 0 or before is None:
-        return
-    second = after[0][0]
-    if plan.roles[second] is not Role.PRODUCT or plan.graph.nodes[second].inputs[0] != node.output:
-        return
-    groups = [plan.group_of[before], plan.group_of[number], plan.group_of[second]]
-    if len(set(groups)) != 3:
-        return
-    members = sorted(one for group in groups for one in plan.members[group])
-    fused = _fused(plan.graph, [plan.graph.nodes[one] for one in members])
-    assert fused.body is not None
-    found = attention.parts(fused.body)
-    if found is None or not attention.fits(fused.body, found):
-        return
-    for group in groups[:2]:
-        plan.anchors[groups[2]] = number
-        plan.verdicts[max(plan.members[group])] = Verdict(
-            True, "one block of rows serves attention's products"
-        )
-        _merge(plan, group, groups[2])
-
-
-def _only_reader_of_softmax(plan: Plan, number: int) -> int | None:
-    """The product whose result nothing but the softmax's kernel reads."""
-    group = plan.group_of[number]
-    made = {name for one in plan.members[group] for name in plan.graph.nodes[one].outputs}
-    found = []
-    for one in plan.members[group]:
-        for name in plan.graph.nodes[one].operands:
-            source = _source(plan, name)
-            if source is None or set(plan.graph.nodes[source].outputs) & made:
-                continue
-            anchor = plan.anchors.get(plan.group_of[source])
-            if (
-                anchor is not None
-                and plan.graph.nodes[anchor].op == "MatMul"
-                and plan.roles[anchor] is Role.PRODUCT
-            ):
-                outputs = plan.graph.nodes[source].outputs
-                readers = {plan.group_of.get(reader, -1) for reader, _ in _readers(plan, outputs[0])}
-                if readers == {group} and outputs[0] not in plan.graph.results:
-                    found.append(anchor)
-    return found[0] if len(set(found)) == 1 else None
-
-
-def _source(plan: Plan, name: str) -> int | None:
-    """The node that makes a value, behind all views."""
-    producer = plan.graph.producers.get(name)
-    while producer is not None and producer.op == "View":
-        producer = plan.graph.producers.get(producer.inputs[0])
-    return plan.numbers[producer.outputs] if producer is not None else None
+    return [part.source for part in concat.parts(fused(plan.graph, [plan.graph.nodes[number]]))]
 
 
 def _join_readers(plan: Plan, number: int) -> None:
@@ -199,12 +123,12 @@ def _join_readers(plan: Plan, number: int) -> None:
     verdict, reader = _verdict_on_readers(plan, number)
     plan.verdicts[number] = verdict
     if verdict.joined:
-        _merge(plan, plan.group_of[number], plan.group_of[reader])
+        merge(plan, plan.group_of[number], plan.group_of[reader])
 
 
 def _verdict_on_readers(plan: Plan, number: int) -> tuple[Verdict, int]:
     node = plan.graph.nodes[number]
-    readers = _readers(plan, node.output)
+    readers = readers_of(plan, node.output)
     groups = {plan.group_of.get(reader, -1) for reader, _ in readers}
     if len(node.outputs) != 1:
         return Verdict(False, "it has several results"), -1
@@ -224,23 +148,6 @@ def _is_cheap(plan: Plan, number: int) -> bool:
     return plan.anchors[group] is None and all(
         plan.graph.nodes[one].op not in COSTLY for one in plan.members[group]
     )
-
-
-def _readers(plan: Plan, value: str) -> list[tuple[int, bool]]:
-    """The nodes that compute with a value, and whether they read it as it is, not through a view."""
-    found: dict[int, bool] = {}
-    waiting = [(value, True)]
-    while waiting:
-        name, direct = waiting.pop()
-        for reader in plan.graph.readers.get(name, ()):
-            one = plan.numbers[reader.outputs]
-            if plan.roles[one] is Role.VIEW:
-                if reader.output in plan.graph.results:
-                    found[-1] = False
-                waiting.append((reader.output, False))
-            else:
-                found[one] = found.get(one, True) and direct
-    return list(found.items())
 
 
 def _verdict(plan: Plan, number: int, reader: int, direct: bool) -> Verdict:
@@ -331,28 +238,17 @@ def _packs(plan: Plan, before: int, after: int) -> bool:
     """Whether packing the left side of a product can compute the anchor on the way."""
     node, product = plan.graph.nodes[before], plan.graph.nodes[after]
     members = [plan.graph.nodes[one] for one in (*plan.members[plan.group_of[before]], after)]
-    body = _fused(plan.graph, members).body
+    body = fused(plan.graph, members).body
     assert body is not None
     if plan.roles[before] is Role.FOLD:
         what = contraction(body, product)
         folded = plan.graph.types[node.inputs[0]].element_count
         multiplies = what.row_count * what.columns * what.depth_count
-        is_left = node.output not in _behind_views(plan, product.inputs[1])
+        is_left = node.output not in behind_views(plan, product.inputs[1])
         once = multiplies <= TASK_MULTIPLIES and folded <= SMALL_FOLD  # in one task, so not repeated
         is_few = what.row_count <= FEW_ROWS and (once or 8 * folded <= multiplies)
         return node.op.startswith("Reduce") and is_left and is_few
     return left_rows(body, product) == node
-
-
-def _behind_views(plan: Plan, name: str) -> set[str]:
-    """A value, and what it is a view of."""
-    found = {name}
-    producer = plan.graph.producers.get(name)
-    while producer is not None and producer.op == "View":
-        name = producer.inputs[0]
-        found.add(name)
-        producer = plan.graph.producers.get(name)
-    return found
 
 
 def _reads_once(plan: Plan, number: int, reader: int, anchor: int) -> bool:
@@ -371,18 +267,18 @@ def _reads_once(plan: Plan, number: int, reader: int, anchor: int) -> bool:
         case Role.SEQUENTIAL:
             return node.op in ("CumSum", "CumProd")
         case Role.PRODUCT:
-            return _packs_once(plan, number, node)
+            return packs_once(plan, number, node)
     return False
 
 
-def _packs_once(plan: Plan, number: int, product: Node) -> bool:
+def packs_once(plan: Plan, number: int, product: Node) -> bool:
     """Whether what a product reads is computed about once while it is packed: a right side that is packed
     anyway, or a left side without a window and with many columns to pay for it.
     """
     mine = set(plan.graph.nodes[number].outputs)
-    if mine & _behind_views(plan, product.inputs[1]):
+    if mine & behind_views(plan, product.inputs[1]):
         return True
-    if not mine & _behind_views(plan, product.inputs[0]):
+    if not mine & behind_views(plan, product.inputs[0]):
         return False
     right = plan.graph.types[product.inputs[1]].shape
     if product.op == "Conv":
@@ -398,19 +294,10 @@ def _through_views(plan: Plan, number: int, name: str) -> bool:
     return name in plan.graph.nodes[number].outputs
 
 
-def _merge(plan: Plan, first: int, second: int) -> None:
-    for number in plan.members[first]:
-        plan.group_of[number] = second
-    plan.members[second] = sorted(plan.members[second] + plan.members.pop(first))
-    if plan.anchors[second] is None:
-        plan.anchors[second] = plan.anchors[first]
-    del plan.anchors[first]
-
-
 def _built(plan: Plan) -> Graph:
     """One node for each group, and a copy for each result that no kernel of its own writes."""
     graph = plan.graph
-    fused = [_fused(graph, [graph.nodes[number] for number in members]) for members in plan.members.values()]
+    kernels = [fused(graph, [graph.nodes[number] for number in members]) for members in plan.members.values()]
     outputs, seen, types = [], set[str](), {}
     for public, value in graph.outputs:
         producer = graph.producers.get(value)
@@ -421,65 +308,11 @@ def _built(plan: Plan) -> Graph:
             with_copy = replace(
                 graph, types={**graph.types, **types}, outputs=(*graph.outputs, (public, copy.output))
             )
-            fused.append(_fused(with_copy, [copy]))
+            kernels.append(fused(with_copy, [copy]))
             value = copy.output
         elif producer.op == "View":
-            fused.append(_fused(graph, [producer]))
+            kernels.append(fused(graph, [producer]))
         seen.add(value)
         outputs.append((public, value))
     known = [*graph.inputs, *graph.constants]
-    return replace(graph, outputs=tuple(outputs)).with_nodes(in_order(fused, known), types)
-
-
-def _fused(graph: Graph, nodes: Sequence[Node]) -> Node:
-    """The nodes as one, with the views that they read through."""
-    inside = list(nodes)
-    made = {name for node in nodes for name in node.outputs}
-    waiting = [name for node in nodes for name in node.operands]
-    while waiting:
-        name = waiting.pop()
-        producer = graph.producers.get(name)
-        if producer is not None and producer.op == "View" and name not in made:
-            made.add(name)
-            inside.append(producer)
-            waiting.extend(producer.operands)
-    scalars = {
-        name: graph.constants[name]
-        for node in inside
-        for name in node.operands
-        if name in graph.constants and graph.constants[name].size == 1
-    }
-    read = dict.fromkeys(
-        name for node in inside for name in node.operands if name not in made and name not in scalars
-    )
-    outputs = _read_outside(graph, nodes)
-    ordered = in_order(inside, [*read, *scalars])
-    types = {name: graph.types[name] for name in (*read, *scalars, *made)}
-    body = Graph(tuple(read), tuple((name, name) for name in outputs), ordered, types, scalars, "body")
-    origin = tuple(dict.fromkeys(name for node in ordered for name in node.origin))
-    return Node(FUSED, tuple(read), tuple(outputs), (), origin, body)
-
-
-def _read_outside(graph: Graph, nodes: Sequence[Node]) -> list[str]:
-    """What the group makes for others."""
-    mine = {node.outputs for node in nodes}
-    found = []
-    for node in nodes:
-        for name in node.outputs:
-            readers = graph.readers.get(name, ())
-            outside = any(
-                one.outputs not in mine and (one.op != "View" or _leaves(graph, one, mine)) for one in readers
-            )
-            if name in graph.results or outside:
-                found.append(name)
-    return found or [name for node in nodes for name in node.outputs][:1]
-
-
-def _leaves(graph: Graph, view: Node, mine: set[tuple[str, ...]]) -> bool:
-    """Whether anybody outside reads through the view."""
-    if view.output in graph.results:
-        return True
-    return any(
-        _leaves(graph, one, mine) if one.op == "View" else one.outputs not in mine
-        for one in graph.readers.get(view.output, ())
-    )
+    return replace(graph, outputs=tuple(outputs)).with_nodes(in_order(kernels, known), types)

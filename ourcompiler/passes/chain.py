@@ -1,0 +1,83 @@
+"""Groups of two products: attention, and a narrow MLP."""
+
+from ourcompiler.codegen import attention
+from ourcompiler.codegen.role import Role
+from ourcompiler.passes.groups import Plan, Verdict, fused, merge, readers_of, source_of
+
+CHAIN_CACHE_BYTES = 1 << 20
+"""The second cache of a core, about; the plan of kernels is the same for every target."""
+
+
+def join_attention(plan: Plan, number: int) -> None:
+    """Product, softmax and product become one kernel, where one block of rows serves both."""
+    node = plan.graph.nodes[number]
+    after = readers_of(plan, node.output)
+    before = _only_reader_of_softmax(plan, number)
+    if len(after) != 1 or not after[0][1] or after[0][0] < 0 or before is None:
+        return
+    second = after[0][0]
+    if plan.roles[second] is not Role.PRODUCT or plan.graph.nodes[second].inputs[0] != node.output:
+        return
+    groups = [plan.group_of[before], plan.group_of[number], plan.group_of[second]]
+    if len(set(groups)) != 3:
+        return
+    members = sorted(one for group in groups for one in plan.members[group])
+    whole = fused(plan.graph, [plan.graph.nodes[one] for one in members])
+    assert whole.body is not None
+    found = attention.parts(whole.body)
+    if found is None or not attention.fits(whole.body, found):
+        return
+    for group in groups[:2]:
+        plan.anchors[groups[2]] = number
+        plan.verdicts[max(plan.members[group])] = Verdict(
+            True, "one block of rows serves attention's products"
+        )
+        merge(plan, group, groups[2])
+
+
+def join_chain(plan: Plan, number: int) -> None:
+    """Two products become one kernel where a block of rows of the first is all that the second needs, and
+    both right sides fit into the second cache: a transformer's MLP, while it is narrow.
+    """
+    group = plan.group_of[number]
+    last = plan.graph.nodes[max(plan.members[group])]
+    readers = readers_of(plan, last.output)
+    if plan.anchors[group] != number or len(readers) != 1 or not readers[0][1] or readers[0][0] < 0:
+        return
+    second = readers[0][0]
+    other = plan.group_of[second]
+    is_left = plan.graph.nodes[second].inputs[0] == last.output and plan.graph.nodes[second].op == "MatMul"
+    if last.output in plan.graph.results or not is_left or plan.anchors[other] != second or other == group:
+        return
+    members = sorted((*plan.members[group], *plan.members[other]))
+    body = fused(plan.graph, [plan.graph.nodes[one] for one in members]).body
+    assert body is not None
+    found = attention.parts(body)
+    if found is None or found.softmax is not None or not attention.fits(body, found):
+        return
+    if attention.pays(body, found, CHAIN_CACHE_BYTES):
+        plan.verdicts[max(plan.members[group])] = Verdict(True, "one block of rows serves two products")
+        merge(plan, group, other)
+
+
+def _only_reader_of_softmax(plan: Plan, number: int) -> int | None:
+    """The product whose result nothing but the softmax's kernel reads."""
+    group = plan.group_of[number]
+    made = {name for one in plan.members[group] for name in plan.graph.nodes[one].outputs}
+    found = []
+    for one in plan.members[group]:
+        for name in plan.graph.nodes[one].operands:
+            source = source_of(plan, name)
+            if source is None or set(plan.graph.nodes[source].outputs) & made:
+                continue
+            anchor = plan.anchors.get(plan.group_of[source])
+            if (
+                anchor is not None
+                and plan.graph.nodes[anchor].op == "MatMul"
+                and plan.roles[anchor] is Role.PRODUCT
+            ):
+                outputs = plan.graph.nodes[source].outputs
+                readers = {plan.group_of.get(reader, -1) for reader, _ in readers_of(plan, outputs[0])}
+                if readers == {group} and outputs[0] not in plan.graph.results:
+                    found.append(anchor)
+    return found[0] if len(set(found)) == 1 else None
