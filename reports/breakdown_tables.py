@@ -9,7 +9,7 @@ from reports.table import Table, TableCell, cells
 
 MILLISECOND = 1e6
 NODES_SHOWN = 2
-ABSENT = "runs inside a larger piece, or was computed at conversion"
+ABSENT = "is a piece of which the framework names no node: computed at conversion, or unattributed"
 
 
 def breakdown_tables(

@@ -13,12 +13,13 @@ from reports.history import ChangePoint, Series, levels
 from reports.latency import place_of
 from reports.roofline import GIGA
 from reports.speedup import Speedups
-from reports.svg import GRID, INK, MUTED, figure, label_rows, plain, series_colour, svg
+from reports.svg import GRID, INK, MUTED, figure, label_rows, named_rows, plain, series_colour, svg
 
 WIDTH = 7.0
 ROW_HEIGHT = 0.3
 HEAD_HEIGHT = 0.75
 BINS = 48
+LEGEND_LINE = 0.19
 LONGEST_BREAKDOWN = 7
 MILLISECOND = 1e6
 
@@ -27,7 +28,7 @@ def distribution(data: RunData, group: Group) -> str:
     """Every raw sample of one network, as a histogram a framework, with its median and interval below it."""
     names = [name for name, cell in group.cells.items() if cell.latency]
     samples = {name: _samples(group, name) for name in names}
-    drawn, axes = figure(WIDTH, HEAD_HEIGHT + 1.5 * ROW_HEIGHT * len(names))
+    drawn, axes = named_rows(names, WIDTH, 1.5 * ROW_HEIGHT)
     # The slowest hundredth of a noisy machine would squeeze all the rest into a line.
     low = min(float(values.min()) for values in samples.values())
     high = max(float(np.quantile(values, 0.99)) for values in samples.values())
@@ -45,7 +46,7 @@ def distribution(data: RunData, group: Group) -> str:
         axes.plot(ends, (row + 0.4, row + 0.4), color=INK, linewidth=2)
         axes.plot([latency.estimate], [row + 0.4], "|", color=INK, markersize=8)
     label_rows(axes, names)
-    axes.set_xlabel("ms" + (f" ({beyond} samples lie further right)" if beyond else ""))
+    axes.set_xlabel("ms" + (f" (samples beyond the right edge: {beyond})" if beyond else ""))
     axes.grid(visible=False, axis="y")
     described = f"Distribution of the samples of {group.key.model}, {group.key.threads} threads"
     return svg(drawn, f"d{group.key.model}{group.key.threads}", described)
@@ -147,7 +148,7 @@ def breakdown(data: RunData, name: str, found: Breakdown) -> str:
         ),
     ]
     names = list(found.columns)
-    drawn, axes = figure(WIDTH, HEAD_HEIGHT + 1.3 + 1.3 * ROW_HEIGHT * len(names))
+    drawn, axes = figure(WIDTH, HEAD_HEIGHT + LEGEND_LINE * len(parts) + 1.3 * ROW_HEIGHT * len(names))
     left = np.zeros(len(names))
     for label, times, colour in parts:
         widths = np.array([times.get(one, 0) / MILLISECOND for one in names])
@@ -156,7 +157,7 @@ def breakdown(data: RunData, name: str, found: Breakdown) -> str:
     label_rows(axes, names)
     axes.grid(visible=False, axis="y")
     axes.set_xlabel("ms of the profiled inference")
-    drawn.legend(loc="outside upper left", ncols=2)
+    drawn.legend(loc="outside upper left", ncols=1)
     return svg(drawn, f"b{name}", f"Where the time of {name} goes; the table has the numbers")
 
 

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+LETTER_INCHES = 0.092
+"""A wide letter of the font that is used for measuring; names are short."""
 SERIES_COUNT = 8
 """Colours of series; a ninth framework has the first one's colour and its own name beside it."""
 INK, MUTED, GRID, PAPER = "#0e0001", "#0e0002", "#0e0003", "#0e0004"
@@ -107,6 +109,20 @@ def cleaned(text: str, description: str) -> str:
         f'<svg viewBox="0 0 {width} {height}" style="max-width:{float(width) * 1.35:.0f}px" role="img"'
         f' aria-label="{escape(description)}" xmlns:xlink="http://www.w3.org/1999/xlink">{body.strip()}'
     )
+
+
+def named_rows(names: Sequence[str], width: float, row_height: float) -> "tuple[Figure, Axes]":
+    """A figure with one row a name and room for the names, as `label_rows` will write them.
+
+    Its margins are computed here: matplotlib's own layout draws everything twice, and a page has dozens.
+    """
+    from matplotlib.figure import Figure
+
+    left, bottom, top = LETTER_INCHES * max(map(len, names)) + 0.15, 0.45, 0.08
+    height = row_height * len(names) + bottom + top
+    drawn = Figure(figsize=(width, height))
+    place = (left / width, bottom / height, 1 - (left + 0.15) / width, 1 - (bottom + top) / height)
+    return drawn, drawn.add_axes(place)
 
 
 def label_rows(axes: "Axes", names: Sequence[str]) -> None:
