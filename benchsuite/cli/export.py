@@ -5,7 +5,7 @@ from pathlib import Path
 import click
 
 from benchsuite.cli.options import journal_option
-from benchsuite.device.host import package_version
+from benchsuite.facts import version_text
 from benchsuite.journal import Journal
 from models.errors import BenchError
 from reports.artefact import artefact_bytes
@@ -33,9 +33,7 @@ def command(
         raise BenchError(
             f"run {run} has not a single good number", where=str(journal), hint="another one of `bench runs`"
         )
-    content = artefact_bytes(
-        data, choose_reference(data, baseline, against), package_version("bench") or "unknown"
-    )
+    content = artefact_bytes(data, choose_reference(data, baseline, against), version_text())
     try:
         with file.open("wb" if force else "xb") as stream:
             stream.write(content)

@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from benchsuite.cli.options import format_option, print_json
+from benchsuite.facts import version_text
 from reports.artefact_read import read_artefact
 from reports.as_rich import draw_rich
 from reports.verify import verify, verify_table
@@ -22,7 +23,7 @@ def command(file: Path, form: str) -> None:
     Exit code 1 when a table does not; a file that is damaged or was changed is refused with exit code 2.
     """
     artefact = read_artefact(file)
-    findings = verify(artefact)
+    findings = verify(artefact, version_text())
     matches = all(one.matches for one in findings)
     run = artefact.data.run
     if form == "json":

@@ -71,7 +71,7 @@ def test_the_same_run_gives_the_same_bytes(run: RunData, packed: Path) -> None:
 
 
 def test_tables_follow_from_the_samples(packed: Path) -> None:
-    findings = verify(read_artefact(packed))
+    findings = verify(read_artefact(packed), "0.1.0")
     assert [one.table for one in findings] == list(TABLES)
     assert [one.what for one in findings] == ["the same bytes"] * 4
 
@@ -80,13 +80,13 @@ def test_tables_follow_from_the_samples(packed: Path) -> None:
 def test_other_references_are_kept(run: RunData, tmp_path: Path, reference: str) -> None:
     path = tmp_path / "run.bench"
     path.write_bytes(artefact_bytes(run, reference, "0.1.0"))
-    assert all(one.matches for one in verify(read_artefact(path)))
+    assert all(one.matches for one in verify(read_artefact(path), "0.1.0"))
 
 
 def test_hostile_names_survive(hostile: RunData, tmp_path: Path) -> None:
     path = tmp_path / "run.bench"
     path.write_bytes(artefact_bytes(hostile, "ort", "0.1.0"))
-    assert all(one.what == "the same bytes" for one in verify(read_artefact(path)))
+    assert all(one.what == "the same bytes" for one in verify(read_artefact(path), "0.1.0"))
 
 
 def faster(group: Any) -> None:
@@ -100,7 +100,7 @@ def test_an_altered_sample_is_refused(packed: Path) -> None:
 
 
 def test_an_altered_sample_with_a_new_hash_does_not_match_its_tables(packed: Path) -> None:
-    findings = verify(read_artefact(repack(packed, edit(GROUPS, faster), rehash=True)))
+    findings = verify(read_artefact(repack(packed, edit(GROUPS, faster), rehash=True)), "0.1.0")
     assert [one.matches for one in findings] == [False] * 4
     assert findings[0].what == "rows[0].speedup is 2.62 in the archive, the samples give 5.24"
     assert "line" in findings[2].what
@@ -113,7 +113,7 @@ def test_an_altered_table_with_a_new_hash_does_not_match(packed: Path, name: str
         assert old in parts[name]
         parts[name] = parts[name].replace(old, new)
 
-    findings = verify(read_artefact(repack(packed, better, rehash=True)))
+    findings = verify(read_artefact(repack(packed, better, rehash=True)), "0.1.0")
     assert {one.table: one.matches for one in findings} == {one: one != name for one in TABLES}
 
 
@@ -121,7 +121,7 @@ def test_a_swapped_name_does_not_match(packed: Path) -> None:
     def swap(parts: dict[str, bytes]) -> None:
         parts["tables/report.md"] = parts["tables/report.md"].replace(b"| ours ms", b"| ort ms", 1)
 
-    findings = {one.table: one for one in verify(read_artefact(repack(packed, swap, rehash=True)))}
+    findings = {one.table: one for one in verify(read_artefact(repack(packed, swap, rehash=True)), "0.1.0")}
     assert not findings["tables/report.md"].matches
 
 
@@ -129,9 +129,25 @@ def test_another_drawing_of_the_same_numbers_matches(packed: Path) -> None:
     def redraw(parts: dict[str, bytes]) -> None:
         parts["tables/report.md"] = parts["tables/report.md"].replace(b"network |", b"net |")
 
-    findings = {one.table: one for one in verify(read_artefact(repack(packed, redraw, rehash=True)))}
+    findings = {one.table: one for one in verify(read_artefact(repack(packed, redraw, rehash=True)), "0.1.0")}
     assert findings["tables/report.md"].matches
     assert "drawn by another version" in findings["tables/report.md"].what
+
+
+def test_another_version_may_have_drawn_fewer_columns_and_no_other_number(packed: Path) -> None:
+    def narrower(parts: dict[str, bytes]) -> None:
+        lines = parts["tables/report.md"].decode().splitlines()
+        parts["tables/report.md"] = "\n".join(line.rpartition(" | ")[0] for line in lines).encode()
+
+    artefact = read_artefact(repack(packed, narrower, rehash=True))
+    assert not verify(artefact, "0.1.0")[2].matches, "the same bench draws all columns"
+    assert verify(artefact, "0.2.0")[2].matches
+
+    def better(parts: dict[str, bytes]) -> None:
+        narrower(parts)
+        parts["tables/report.md"] = parts["tables/report.md"].replace(b"| 50<", b"| 49<")
+
+    assert not verify(read_artefact(repack(packed, better, rehash=True)), "0.2.0")[2].matches
 
 
 def remove(name: str) -> Change:
