@@ -41,8 +41,9 @@ SYSTEM_HINTS = {
 
 EXIT_CODES = """\b
 Exit codes: 0 every cell ok (or refused) · 1 a cell failed, crashed, timed out, ran
-out of memory or gave wrong outputs, or something became slower · 2 wrong usage or
-unusable input · 3 nothing was measured · 4 the budget ended first · 130 interrupted (130 and 4: --resume)."""
+out of memory or gave wrong outputs, something became slower, or a table does not
+follow from its samples · 2 wrong usage or unusable input · 3 nothing was measured ·
+4 the budget ended first · 130 interrupted (130 and 4: --resume)."""
 
 
 class Commands(click.Group):
