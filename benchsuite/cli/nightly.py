@@ -91,11 +91,11 @@ def command(
 
 def _check_early(options: RunOptions, baseline: str | None, relative_to: str | None, out: Path) -> None:
     """What would go wrong after hours of measuring goes wrong now; raises `BenchError`."""
-    check_libraries()
-    segment_ends(np.zeros(2 * LEAST_RUNS))
     for option, name in (("--baseline", baseline), ("--relative-to", relative_to)):
         if name is not None:
             check_baseline(name, options, option)
+    check_libraries()
+    segment_ends(np.zeros(2 * LEAST_RUNS))
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:

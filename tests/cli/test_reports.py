@@ -10,6 +10,7 @@ import pytest
 
 from benchsuite.journal import Journal
 
+PAGE_LIBRARIES = ("jinja2", "matplotlib", "ruptures")
 FAST = ("--set", "warm_up_seconds=0.01", "--set", "probe_seconds=0")
 
 
@@ -95,6 +96,8 @@ def test_breakdown_profiles_once_and_keeps_it(bench: Callable, tiny: Path, place
         assert pieces + one["implicit_ns"] + one["unattributed_ns"] == one["total_ns"]
     fresh = bench("breakdown", str(tiny), "--fresh", "--frameworks", "ort", "--inferences", "1")
     assert fresh.err == "profiling ort\n"
+    for library in PAGE_LIBRARIES:
+        pytest.importorskip(library, reason="the extra `reports` is not installed")
     assert "Where the time goes" in bench("report", "--format", "html").out
 
 
@@ -116,6 +119,8 @@ def test_breakdown_of_what_cannot_be_profiled(bench: Callable, device: Callable,
 @pytest.fixture
 def nightly(bench: Callable, device: Callable, tiny: Path) -> Callable:
     """Run a night on a recorded device."""
+    for library in PAGE_LIBRARIES:
+        pytest.importorskip(library, reason="the extra `reports` is not installed")
 
     def run(milliseconds: float = 1.0, *more: str, faults: tuple = ()) -> object:
         typed = ("--models", str(tiny), "--device", device(milliseconds, *faults), "--out", "site", "--quiet")

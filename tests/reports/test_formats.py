@@ -47,6 +47,14 @@ def test_markdown(run: RunData, golden: Callable) -> None:
     golden("report.md", "\n".join(map(markdown, tables(run))))
 
 
+def test_csv(run: RunData, golden: Callable) -> None:
+    golden("report.csv", csv_text(run))
+
+
+def test_json(run: RunData, golden: Callable) -> None:
+    golden("report.json", json_text(run, speedups(run, choose_baseline(run, None))))
+
+
 def test_the_same_data_give_the_same_bytes(run: RunData) -> None:
     result = speedups(run, choose_baseline(run, None))
     assert json_text(run, result) == json_text(run, speedups(run, choose_baseline(run, None)))
