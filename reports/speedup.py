@@ -46,6 +46,7 @@ class Speedups:
     """All speedups of a run against one baseline, or each against its best peer (`BEST_PEER`)."""
 
     baseline: str
+    judged: tuple[str, ...]
     rows: tuple[SpeedupRow, ...]
     means: tuple[Mean, ...]
 
@@ -69,14 +70,14 @@ def choose_reference(data: RunData, baseline: str | None, against: str | None) -
     """What speedups are relative to: a framework, or `BEST_PEER`; raises `BenchError`."""
     if against is None:
         return choose_baseline(data, baseline)
+    if against.lower() == BEST_PEER:
+        return BEST_PEER
     if baseline is not None:
         raise BenchError(
-            "a table is relative to a baseline or to the best peer, not to both",
+            "a table is relative to one framework, not to two",
             where="--baseline and --against",
             hint="leave one of the two out",
         )
-    if against.lower() == BEST_PEER:
-        return BEST_PEER
     if against.lower() not in data.frameworks:
         known = (BEST_PEER, *data.frameworks)
         raise BenchError(
@@ -87,18 +88,13 @@ def choose_reference(data: RunData, baseline: str | None, against: str | None) -
     return against.lower()
 
 
-def speedups(data: RunData, baseline: str) -> Speedups:
-    """Speedup of every framework over the baseline (or its best peer), in every group."""
-    judged = judged_frameworks(data, baseline)
+def speedups(data: RunData, baseline: str, only: str | None = None) -> Speedups:
+    """Speedup of every framework over the baseline (or its best peer), in every group; `only` of one."""
+    judged = tuple(name for name in data.frameworks if name != baseline and only in (None, name))
     rows = [_row(group, name, baseline) for group in data.groups for name in judged]
     threads = dict.fromkeys(group.key.threads for group in data.groups)
     means = [_mean(data, name, baseline, count) for count in threads for name in judged]
-    return Speedups(baseline, tuple(rows), tuple(means))
-
-
-def judged_frameworks(data: RunData, baseline: str) -> tuple[str, ...]:
-    """All but the baseline; all against the best peer."""
-    return tuple(name for name in data.frameworks if name != baseline)
+    return Speedups(baseline, judged, tuple(rows), tuple(means))
 
 
 def _peer(group: Group, framework: str, baseline: str) -> str:
@@ -141,7 +137,7 @@ def speedup_table(data: RunData, result: Speedups) -> Table:
     """
     notes = Footnotes()
     best = result.baseline == BEST_PEER
-    judged = judged_frameworks(data, result.baseline)
+    judged = result.judged
     found = {(row.model, row.threads, row.framework): row for row in result.rows}
     columns = _columns(data, "" if best else result.baseline, judged, notes)
     rows = [_table_row(group, "" if best else result.baseline, judged, found, notes) for group in data.groups]

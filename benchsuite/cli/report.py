@@ -17,7 +17,7 @@ from reports.as_rich import draw_rich
 from reports.cells import RunData, read_run
 from reports.experiment import setup_text
 from reports.latency import latency_table
-from reports.speedup import BEST_PEER, Speedups, choose_reference, speedup_table, speedups
+from reports.speedup import BEST_PEER, Speedups, choose_baseline, choose_reference, speedup_table, speedups
 from reports.table import Table
 
 FILE_WIDTH = 160
@@ -31,7 +31,8 @@ FILE_WIDTH = 160
 @click.option(
     "--against",
     metavar="PEER",
-    help=f"{BEST_PEER}: each framework against the fastest other one of each network.",
+    help=f"{BEST_PEER}: each framework (with --baseline: that one only) against the fastest other one of each"
+    " network.",
 )
 @click.option(
     "--out",
@@ -49,7 +50,10 @@ def command(
     """
     with Journal(journal, must_exist=True) as book:
         data = read_run(book, run)
-        result = speedups(data, choose_reference(data, baseline, against))
+        reference = choose_reference(data, baseline, against)
+        # Against the best peer there is no baseline: the one that was named is the one to be judged.
+        only = choose_baseline(data, baseline) if baseline and reference == BEST_PEER else None
+        result = speedups(data, reference, only)
         page = _html(book, data, result) if form == "html" else ""
     if form == "rich" and out is None:
         console = Console()
