@@ -7,7 +7,7 @@ from resampling *blocks*; resampling iterations would make them too narrow.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from math import ceil, inf, isfinite, log2
+from math import ceil, inf, isfinite, log, log1p, log2
 from statistics import NormalDist
 
 import numpy as np
@@ -50,7 +50,7 @@ class Interval:
         """Whether a reader would conclude `not 1.0, and by at least effect`: the interval excludes 1 and the
         estimate is at least `effect` (relative) away from it.
         """
-        return self.excludes(1.0) and abs(np.log(self.estimate)) >= np.log1p(effect)
+        return self.excludes(1.0) and abs(log(self.estimate)) >= log1p(effect)
 
 
 def block_medians(samples_of_blocks: Sequence[Sequence[int]]) -> Floats:

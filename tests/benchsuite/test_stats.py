@@ -229,3 +229,9 @@ def test_intervals_of_two_runs_cover_what_they_claim() -> None:
     runs = np.exp(0.02 * generator.standard_normal((REPETITIONS, 2, 12)))
     missed = sum(ratio_interval(first, second).excludes(1.0) for first, second in runs)
     assert missed / REPETITIONS < 0.03
+
+
+def test_a_claim_is_a_plain_truth_value() -> None:
+    """`bench doctor` counts claims and prints the count as JSON, which numpy's numbers are not."""
+    assert Interval(1.1, 1.2, 1.3).claims_difference(0.02) is True
+    assert Interval(0.9, 1.2, 1.3).claims_difference(0.02) is False
