@@ -21,7 +21,7 @@ test: $(TEST_STAMP)  ## everything that CI checks
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(INSTALL) '.[peers]'
+	$(INSTALL) '.[peers,reports]'
 	touch $@
 
 $(TEST_STAMP): $(STAMP)  ## the tests also look at the extras

@@ -56,12 +56,16 @@ class Converted:
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """What there is for the worker: the file to load, the files it needs beside it, and how it came about."""
+    """What there is for the worker: the file to load, the files it needs beside it, and how it came about.
+
+    `convert_seconds` is how long the conversion took, whenever that was; None where nothing was converted.
+    """
 
     path: Path
     companions: tuple[Path, ...] = ()
     options: Mapping[str, str] = field(default_factory=dict)
     converter: str = "none: reads ONNX"
+    convert_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,11 @@
 """The process that holds one loaded network: `python -m adapters.worker`, one JSON line a request, one a
 reply.
 
-Requests (`do`): `convert`, `load`, `run`, `outputs`, `profile`, `memory`, `quit`. A reply is `{"ok": true,
-…}` or `{"ok": false, "kind": "failed" | "oom" | "refused", "error": …}`. Replies go to the process's original
-stdout; file descriptor 1 is pointed at stderr before any framework is loaded, so that what a framework prints
-is never taken for a reply. The same program runs on this machine and on a phone; it converts here only.
+Requests (`do`): `convert`, `load`, `run`, `outputs`, `profile`, `probe`, `memory`, `quit`. A reply is
+`{"ok": true, …}` or `{"ok": false, "kind": "failed" | "oom" | "refused", "error": …}`. Replies go to the
+process's original stdout; file descriptor 1 is pointed at stderr before any framework is loaded, so that
+what a framework prints is never taken for a reply. The same program runs on this machine and on a phone; it
+converts here only.
 """
 
 import contextlib
@@ -110,6 +111,13 @@ class Worker:
         """Run with the framework's own profiler; the entries of one inference are the reply."""
         return asdict(self._loaded().profile(self._inputs, int(request["inferences"])))
 
+    def probe(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """What the machine can do at most with `threads` threads on `cores`; no network is needed."""
+        confine(tuple(request.get("cores", ())))  # before the libraries count the cores
+        from adapters.probe import probe
+
+        return probe(int(request["threads"]), float(request["seconds"]))
+
     def memory(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Peak and present resident memory of this process, in bytes."""
         return memory_facts()
@@ -207,6 +215,7 @@ def answer(worker: Worker, line: str) -> dict[str, Any] | None:
         "run": worker.run,
         "outputs": worker.outputs,
         "profile": worker.profile,
+        "probe": worker.probe,
         "memory": worker.memory,
     }
     try:

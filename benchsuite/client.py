@@ -20,6 +20,7 @@ REPLY_FIELDS: Mapping[str, set[str]] = {
     "run": {"run_ns", "input_ns", "cpu_ns", "rewarm_ns", "placement"},
     "outputs": set(),
     "profile": {"entries", "total_ns", "source"},
+    "probe": {"flops_per_second", "bytes_per_second"},
     "memory": {"memory_peak_bytes"},
 }
 """What a good reply to each request has at least."""

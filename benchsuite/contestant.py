@@ -105,6 +105,7 @@ class Contestant:
                 memory_loaded_bytes=reply["memory_now_bytes"],
                 facts={**reply["facts"], "placement": placement},
                 options={"converter": task.prepared.converter, **task.prepared.options},
+                convert_seconds=task.prepared.convert_seconds,
             )
         )
 

@@ -18,6 +18,14 @@ def harness_facts() -> Facts:
     return {"bench_version": package_version("bench"), "bench_commit": commit, "bench_dirty": dirty}
 
 
+def version_text() -> str:
+    """Version and commit in one line: who wrote a file."""
+    facts = harness_facts()
+    commit = str(facts["bench_commit"] or "")[:12]
+    changed = "changed" if facts["bench_dirty"] else ""
+    return " ".join(filter(None, (str(facts["bench_version"] or "unknown"), commit, changed)))
+
+
 def _git(*arguments: str) -> str | None:
     try:
         done = subprocess.run(

@@ -11,7 +11,7 @@ from functools import wraps
 from importlib.resources import files
 from pathlib import Path
 from types import TracebackType
-from typing import ParamSpec, Self, TypeVar
+from typing import Any, ParamSpec, Self, TypeVar
 
 from benchsuite.device.protocol import Facts
 from benchsuite.journal_rows import (
@@ -31,6 +31,7 @@ from benchsuite.journal_rows import (
 )
 from benchsuite.record import (
     Block,
+    CellKey,
     CellRecord,
     GroupKey,
     GroupRecord,
@@ -133,9 +134,9 @@ class Journal:
 
     def _create(self) -> None:
         self._write_ahead()
-        schema = files("benchsuite").joinpath("schema.sql").read_text(encoding="utf-8")
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-        self._db.executescript(f"BEGIN IMMEDIATE; {schema} {marks} COMMIT;")
+        tables = f"{_schema('schema.sql')} {_schema('schema_profile.sql')};"
+        self._db.executescript(f"BEGIN IMMEDIATE; {tables} {marks} COMMIT;")
 
     def _write_ahead(self) -> None:
         # SQLite does not wait for its timeout when two connections change the mode at once: it says "locked"
@@ -247,6 +248,17 @@ class Journal:
                 [(cursor.lastrowid, cells[name], *_turn_columns(turn)) for name, turn in block.turns.items()],
             )
 
+    @_reporting
+    def save_profile(self, run: int, key: CellKey, document: Mapping[str, object]) -> None:
+        """Keep a profile of a cell (plain JSON values) in place of an earlier one."""
+        with self._transaction():
+            self._db.execute(_schema("schema_profile.sql"))
+            self._db.execute(
+                f"INSERT OR REPLACE INTO profile (run, {KEY_COLUMNS}, framework, document)"
+                f" VALUES ({_marks(7)})",
+                (run, *group_columns(key.group), key.framework, dump(document)),
+            )
+
     # --- reading -------------------------------------------------------------------------------------------
 
     @_reporting
@@ -287,13 +299,23 @@ class Journal:
     def blocks(self, run: int, key: GroupKey) -> tuple[Block, ...]:
         """All blocks of one group in order, with every raw sample."""
         names = {number: name for name, number in self._cell_ids(run, key).items()}
+        place = f"WHERE run = ? AND ({KEY_COLUMNS}) = ({_marks(4)})"
+        values = (run, *group_columns(key))
         rows = self._db.execute(
-            "SELECT id, number, session, before, after FROM block"
-            f" WHERE run = ? AND ({KEY_COLUMNS}) = ({_marks(4)}) ORDER BY number",
-            (run, *group_columns(key)),
+            f"SELECT id, number, session, before, after FROM block {place} ORDER BY number", values
         ).fetchall()
+        # Turns come second: a block that a writer adds in between is not among the rows, and no row lacks
+        # turns.
+        turns: dict[int, dict[str, Turn]] = {}
+        for block, cell, position, run_ns, input_ns, cpu_ns in self._db.execute(
+            "SELECT block, cell, position, run_ns, input_ns, cpu_ns"
+            f" FROM block JOIN turn ON turn.block = block.id {place} ORDER BY block, position",
+            values,
+        ):
+            turn = Turn(position, unpack(run_ns), unpack(input_ns), cpu_ns)
+            turns.setdefault(block, {})[names[cell]] = turn
         return tuple(
-            Block(number, session, self._turns(block, names), telemetry(before), telemetry(after))
+            Block(number, session, turns.get(block, {}), telemetry(before), telemetry(after))
             for block, number, session, before, after in rows
         )
 
@@ -305,14 +327,39 @@ class Journal:
             groups.setdefault(cell.key.group, {})[cell.key.framework] = cell
         return tuple(GroupRecord(key, cells, self.blocks(run, key)) for key, cells in groups.items())
 
-    def _turns(self, block: int, names: Mapping[int, str]) -> dict[str, Turn]:
+    @_reporting
+    def profiles(self, run: int) -> tuple[tuple[CellKey, dict[str, Any]], ...]:
+        """Every kept profile of a run with its cell; none in a journal of an older bench."""
+        query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'profile'"
+        if not self._db.execute(query).fetchone()[0]:
+            return ()
         rows = self._db.execute(
-            "SELECT cell, position, run_ns, input_ns, cpu_ns FROM turn WHERE block = ? ORDER BY position",
-            (block,),
+            f"SELECT {KEY_COLUMNS}, framework, document FROM profile WHERE run = ? ORDER BY rowid", (run,)
+        )
+        return tuple(
+            (CellKey(GroupKey(*columns), framework), json.loads(document))
+            for *columns, framework, document in rows
+        )
+
+    @_reporting
+    def samples(self, run: int) -> dict[CellKey, list[tuple[int, ...]]]:
+        """Timed nanoseconds of every block of every `ok` cell, without reading anything else of the run."""
+        rows = self._db.execute(
+            "SELECT cell, run_ns FROM block JOIN turn ON turn.block = block.id WHERE run = ?"
+            " ORDER BY block.id",
+            (run,),
+        )
+        found: dict[int, list[tuple[int, ...]]] = {}
+        for cell, run_ns in rows:
+            found.setdefault(cell, []).append(unpack(run_ns))
+        good = self._db.execute(
+            f"SELECT id, {KEY_COLUMNS}, framework FROM cell WHERE run = ? AND status = 'ok' ORDER BY id",
+            (run,),
         )
         return {
-            names[cell]: Turn(position, unpack(run_ns), unpack(input_ns), cpu_ns)
-            for cell, position, run_ns, input_ns, cpu_ns in rows
+            CellKey(GroupKey(*columns), framework): found[number]
+            for number, *columns, framework in good
+            if number in found
         }
 
     def _cell_ids(self, run: int, key: GroupKey) -> dict[str, int]:
@@ -321,6 +368,10 @@ class Journal:
             (run, *group_columns(key)),
         )
         return dict(rows.fetchall())
+
+
+def _schema(name: str) -> str:
+    return files("benchsuite").joinpath(name).read_text(encoding="utf-8")
 
 
 def _cell_columns(cell: CellRecord) -> tuple[object, ...]:

@@ -1,6 +1,7 @@
 """Records to columns of the journal and back; the SQL that uses them is in `journal.py`."""
 
 import json
+import struct
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -93,7 +94,7 @@ def pack(values: tuple[int, ...]) -> bytes:
 
 def unpack(blob: bytes) -> tuple[int, ...]:
     """A blob to nanoseconds."""
-    return tuple(np.frombuffer(blob, dtype="<i8").tolist())
+    return struct.unpack(f"<{len(blob) // 8}q", blob)
 
 
 def dump(value: object) -> str:

@@ -24,6 +24,8 @@ class Policy:
         convert_memory_share: part of the memory available at its start that a conversion may use.
         load_timeout_seconds: longest wait for a network to load.
         run_timeout_seconds: longest wait for a single inference (a block may take longer: its own time × 10).
+        probe_seconds: time for measuring the peak, and again the bandwidth, of the device at each thread
+            count; 0 leaves that out, and the reports have no roofline.
     """
 
     block_seconds: float = 0.2
@@ -40,3 +42,4 @@ class Policy:
     convert_memory_share: float = 0.9
     load_timeout_seconds: float = 600.0
     run_timeout_seconds: float = 120.0
+    probe_seconds: float = 0.25

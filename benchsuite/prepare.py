@@ -141,7 +141,9 @@ def _prepared(folder: Path, converter: str) -> Prepared:
     made = json.loads((folder / CONVERTED_NAME).read_text(encoding="utf-8"))
     main = folder / made["file"]
     others = (path for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST)
-    return Prepared(main, tuple(path for path in others if path != main), made["options"], converter)
+    companions = tuple(path for path in others if path != main)
+    seconds = made["convert_ns"] / 1e9 if "convert_ns" in made else None
+    return Prepared(main, companions, made["options"], converter, seconds)
 
 
 @contextmanager

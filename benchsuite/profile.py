@@ -4,45 +4,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
-from typing import Any
 
-from adapters.protocol import Adapter, Profile, ProfileEntry, Setting
+from adapters.protocol import Adapter, ProfileEntry, Setting
 from benchsuite.device.protocol import Device
 from benchsuite.loaded import loaded
 from benchsuite.policy import Policy
 from benchsuite.prepare import Say
+from benchsuite.profiled import Profiled, read_profile
 from models.model import Model
 
 INFERENCES = 10
 PLAIN = "as it is timed"
-
-
-@dataclass(frozen=True, slots=True)
-class Profiled:
-    """A profile, and `plain_ns`, an inference as it is timed: profiling costs the difference.
-
-    `node_names` are those of the network's own graph, in its order: what entries may name.
-    """
-
-    profile: Profile
-    plain_ns: int
-    facts: dict[str, str]
-    node_names: tuple[str, ...]
-
-    @property
-    def unattributed_ns(self) -> int:
-        """What the entries leave of the profiled inference; negative where entries overlap."""
-        return self.profile.total_ns - sum(entry.duration_ns for entry in self.profile.entries)
-
-    @property
-    def covered_nodes(self) -> frozenset[str]:
-        """Nodes of the network that some entry names."""
-        named = {node for entry in self.profile.entries for node in entry.nodes}
-        return frozenset(named & set(self.node_names))
-
-    def layout_ns(self, kind: str) -> int:
-        """Time of layout transformations, `explicit` or `implicit`."""
-        return sum(entry.duration_ns for entry in self.profile.entries if entry.layout == kind)
 
 
 def profile_network(
@@ -67,18 +39,16 @@ def profile_network(
     with loaded(device, adapter, model, profiling, policy=policy, cache=cache, say=say) as session:
         reply = session.ask(do="profile", inferences=inferences)
         facts = session.facts
-    return Profiled(_profile(reply), int(median(plain_ns)), facts, _node_names(model))
+    names, operators = _nodes(model)
+    return Profiled(read_profile(reply), int(median(plain_ns)), facts, names, operators)
 
 
-def _profile(reply: dict[str, Any]) -> Profile:
-    entries = tuple(ProfileEntry(**{**entry, "nodes": tuple(entry["nodes"])}) for entry in reply["entries"])
-    return Profile(entries, int(reply["total_ns"]), str(reply["source"]))
-
-
-def _node_names(model: Model) -> tuple[str, ...]:
+def _nodes(model: Model) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Names and types of the network's nodes."""
     from models.onnx_file import load_graph
 
-    return tuple(node.name for node in load_graph(model.graph).graph.node)
+    nodes = load_graph(model.graph).graph.node
+    return tuple(node.name for node in nodes), tuple(node.op_type for node in nodes)
 
 
 @dataclass(frozen=True, slots=True)

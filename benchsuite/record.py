@@ -93,6 +93,9 @@ class Outcome:
 class Loading:
     """What it took to get a cell ready: conversion, load and warm-up times, memory, the session's own
     facts.
+
+    `prepare_seconds` is what preparing took in this run, `convert_seconds` what the conversion took when it
+    was made, which may have been for another run: it is kept.
     """
 
     prepare_seconds: float
@@ -103,6 +106,7 @@ class Loading:
     memory_loaded_bytes: int
     facts: Mapping[str, str]
     options: Mapping[str, str]
+    convert_seconds: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

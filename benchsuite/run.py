@@ -19,6 +19,7 @@ from benchsuite.group import GroupRunner
 from benchsuite.journal import Journal
 from benchsuite.plan import PlannedGroup
 from benchsuite.policy import Policy
+from benchsuite.probe import ceiling_facts, network_facts
 from benchsuite.progress import Progress
 from benchsuite.record import CellRecord, GroupKey, RunOptions, RunRecord, RunStatus
 from models.cache import explained
@@ -30,7 +31,9 @@ GUESSED_SECONDS_PER_LOAD = 4.0
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """Everything needed to measure: what, where, how long. `resume` is the number of a run to go on with."""
+    """Everything needed to measure: what, where, how long. `resume` is the number of a run to go on with,
+    `probe` asks for the facts of a roofline.
+    """
 
     groups: tuple[PlannedGroup, ...]
     options: RunOptions
@@ -43,6 +46,7 @@ class Job:
     facts: Facts
     budget_seconds: float | None = None
     resume: int | None = None
+    probe: bool = False
     clock: Callable[[], float] = time.monotonic
 
 
@@ -78,10 +82,20 @@ def resumable(journal: Journal, options: RunOptions | None) -> RunRecord | None:
 def _start(job: Job) -> int:
     if job.resume is None:
         cells = tuple(cell for group in job.groups for cell in group.cells)
-        return job.journal.start_run(job.options, job.command, job.facts, cells)
+        return job.journal.start_run(job.options, job.command, _all_facts(job), cells)
     _check_same_networks(job)
     _check_same_versions(job)
     return job.resume
+
+
+def _all_facts(job: Job) -> Facts:
+    """The job's own facts and, if asked for, what a roofline needs: measured while nobody else measures."""
+    if not job.probe:
+        return job.facts
+    job.progress.step("measuring what the device can do at most")
+    models = list({group.model.name: group.model for group in job.groups}.values())
+    ceilings = ceiling_facts(job.device, job.options.threads, job.policy)
+    return {**job.facts, **ceilings, **network_facts(models, job.cache)}
 
 
 def _check_same_networks(job: Job) -> None:

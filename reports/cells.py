@@ -3,15 +3,20 @@ after.
 """
 
 import shlex
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from benchsuite.device.protocol import Facts
 from benchsuite.doubts import Doubt, doubts_of
 from benchsuite.journal import Journal
 from benchsuite.policy import Policy
-from benchsuite.record import CellRecord, GroupKey, GroupRecord, RunOptions, RunRecord, Status
+from benchsuite.profiled import Profiled, from_document
+from benchsuite.record import CellKey, CellRecord, GroupKey, GroupRecord, RunOptions, RunRecord, Status
 from benchsuite.stats import Floats, Interval, block_medians, median_interval
+from reports.roofline import position
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -54,19 +59,20 @@ class Cell:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One network in one setting: its cells by framework, and the block medians of those that were
-    measured.
+    """One network in one setting: its cells by framework, and the block medians (ns) of each, in the order of
+    the blocks, NaN for a block that a framework did not take part in.
     """
 
     key: GroupKey
     cells: Mapping[str, Cell]
     record: GroupRecord
+    medians: Mapping[str, Floats]
 
     def paired(self, one: str, other: str) -> tuple[Floats, Floats]:
         """Block medians (ns) of two frameworks over the blocks that have both."""
-        both = [block for block in self.record.blocks if one in block.turns and other in block.turns]
-        first, second = (block_medians([block.turns[name].run_ns for block in both]) for name in (one, other))
-        return first, second
+        first, second = self.medians[one], self.medians[other]
+        both = ~(np.isnan(first) | np.isnan(second))
+        return first[both], second[both]
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +82,7 @@ class RunData:
     run: RunRecord
     groups: tuple[Group, ...]
     spent_seconds: tuple[Mapping[str, float], ...]
+    profiles: Mapping[CellKey, Profiled] = field(default_factory=dict)
 
     @property
     def frameworks(self) -> tuple[str, ...]:
@@ -91,23 +98,48 @@ class RunData:
 def read_run(journal: Journal, number: int | None = None) -> RunData:
     """Read a run, the last one by default; raises `JournalError` when there is none."""
     run = journal.run(number)
-    groups = tuple(_group(record) for record in journal.groups(run.number))
-    return RunData(run, groups, journal.spent_seconds(run.number))
+    profiles = {key: from_document(document) for key, document in journal.profiles(run.number)}
+    return run_data(run, journal.groups(run.number), journal.spent_seconds(run.number), profiles)
+
+
+def run_data(
+    run: RunRecord,
+    records: Sequence[GroupRecord],
+    spent_seconds: Sequence[Mapping[str, float]],
+    profiles: Mapping[CellKey, Profiled],
+) -> RunData:
+    """A run from its records, wherever they were kept."""
+    return RunData(run, tuple(map(_group, records)), tuple(spent_seconds), profiles)
 
 
 def _group(record: GroupRecord) -> Group:
-    return Group(record.key, {name: _cell(record, name) for name in record.cells}, record)
+    medians = {name: _medians(record, name) for name in record.cells}
+    cells = {name: _cell(record, name, medians[name]) for name in record.cells}
+    return Group(record.key, cells, record, medians)
 
 
-def _cell(record: GroupRecord, framework: str) -> Cell:
-    samples = [block.turns[framework].run_ns for block in record.blocks if framework in block.turns]
+def _medians(record: GroupRecord, framework: str) -> Floats:
+    medians = np.full(len(record.blocks), np.nan)
+    there = [index for index, block in enumerate(record.blocks) if framework in block.turns]
+    if there:
+        medians[there] = block_medians([record.blocks[index].turns[framework].run_ns for index in there])
+    return medians
+
+
+def _cell(record: GroupRecord, framework: str, medians: Floats) -> Cell:
+    known = medians[~np.isnan(medians)]
+    turns = (block.turns.get(framework) for block in record.blocks)
     return Cell(
         record=record.cells[framework],
-        latency=median_interval(block_medians(samples) / MILLISECOND) if samples else None,
-        blocks=len(samples),
-        samples=sum(len(values) for values in samples),
+        latency=_milliseconds(median_interval(known)) if len(known) else None,
+        blocks=len(known),
+        samples=sum(len(turn.run_ns) for turn in turns if turn),
         doubts=doubts_of(record, framework),
     )
+
+
+def _milliseconds(interval: Interval) -> Interval:
+    return Interval(*(value / MILLISECOND for value in (interval.low, interval.estimate, interval.high)))
 
 
 def cell_frame(data: RunData) -> "pd.DataFrame":
@@ -126,7 +158,7 @@ def cell_rows(data: RunData) -> Iterator[tuple[Cell, dict[str, object]]]:
     for group in data.groups:
         command = repeat_command(data.run.options, typed[group.key.model], group.key)
         for cell in group.cells.values():
-            yield cell, _row(cell) | {"repeat": command}
+            yield cell, _row(cell, data.run.facts) | {"repeat": command}
 
 
 def repeat_command(options: RunOptions, model: str, key: GroupKey) -> str:
@@ -143,9 +175,10 @@ def repeat_command(options: RunOptions, model: str, key: GroupKey) -> str:
     return shlex.join(words)
 
 
-def _row(cell: Cell) -> dict[str, object]:
+def _row(cell: Cell, facts: Facts) -> dict[str, object]:
     record, loading, latency = cell.record, cell.record.loading, cell.latency
     key = record.key
+    place = position(facts, key.group, latency.estimate if latency else None)
     return {
         "model": key.group.model,
         "framework": key.framework,
@@ -162,8 +195,20 @@ def _row(cell: Cell) -> dict[str, object]:
         "relative_l2_error": record.outcome.error if record.outcome else None,
         "load_ms": loading.load_ns / MILLISECOND if loading else None,
         "prepare_seconds": loading.prepare_seconds if loading else None,
+        "convert_seconds": loading.convert_seconds if loading else None,
         "memory_peak_mib": record.memory_peak_bytes / MEBIBYTE if record.memory_peak_bytes else None,
+        "memory_loaded_mib": loading.memory_loaded_bytes / MEBIBYTE if loading else None,
+        "gmacs_per_second": place.gmacs_per_second if place else None,
+        "roofline_share": place.share if place else None,
+        "roofline_bound": place.bound if place else "",
         "framework_version": loading.facts.get("version") if loading else None,
         "model_digest": record.model_digest,
         "doubts": "; ".join(str(doubt) for doubt in cell.doubts),
     }
+
+
+def part_of(data: RunData, group: Group, frameworks: Sequence[str], device: str) -> RunData:
+    """Some cells of one group as if their device had this name: to set beside those of another device."""
+    key = replace(group.key, device=device)
+    cells = {name: replace(group.record.cells[name], key=CellKey(key, name)) for name in frameworks}
+    return run_data(data.run, [GroupRecord(key, cells, group.record.blocks)], data.spent_seconds, {})

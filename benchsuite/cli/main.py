@@ -16,6 +16,12 @@ COMMANDS = {
     "run": "Measure networks × frameworks on a device; print the speedup table.",
     "report": "Draw the tables of a run from the journal.",
     "runs": "List the runs in the journal.",
+    "compare": "Compare two runs or journals; exit code 1 on a regression.",
+    "breakdown": "Print where a network's time goes in every framework, by its ONNX nodes.",
+    "nightly": "Measure, compare with the last good night, write the page: for cron.",
+    "export": "Write a run into one file, with every raw sample and hashes.",
+    "verify": "Recompute the tables of an exported run from its raw samples.",
+    "reproduce": "Measure one cell of an exported run again, here.",
     "models": "List, show, check and export the networks.",
     "compile": "Compile a network with ourcompiler; show every step, kernel and layout.",
     "profile": "Print where a framework spends its time on a network.",
@@ -36,8 +42,9 @@ SYSTEM_HINTS = {
 
 EXIT_CODES = """\b
 Exit codes: 0 every cell ok (or refused) · 1 a cell failed, crashed, timed out, ran
-out of memory or gave wrong outputs · 2 wrong usage or unusable input · 3 nothing
-was measured · 4 the budget ended first · 130 interrupted (130 and 4: --resume)."""
+out of memory or gave wrong outputs, something became slower, or a table does not
+follow from its samples · 2 wrong usage or unusable input · 3 nothing was measured ·
+4 the budget ended first · 130 interrupted (130 and 4: --resume)."""
 
 
 class Commands(click.Group):

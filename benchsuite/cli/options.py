@@ -116,3 +116,25 @@ def dimensions(pairs: Sequence[str]) -> dict[str, int]:
                 hint=f"such as --dim {name}=1",
             )
     return {name: int(value) for name, value in found.items()}
+
+
+def write_text(text: str, out: Path | None) -> None:
+    """Write to the file `out`, or to the terminal for None; raises `BenchError`."""
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise BenchError(
+            f"cannot be written: {error.strerror}", where=str(out), hint="choose another --out"
+        ) from error
+
+
+def share(text: str, option: str) -> float:
+    """`2%` or `0.02` to a fraction between 0 and 1; raises `BenchError`."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*(%?)", text.strip())
+    value = float(match[1]) / (100 if match[2] else 1) if match else 1.0
+    if not 0 <= value < 1:
+        raise BenchError(f"{text!r} is not a share below 100 %", where=option, hint="such as 2% or 0.02")
+    return value

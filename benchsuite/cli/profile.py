@@ -12,7 +12,8 @@ from benchsuite.cli.options import cache_option, counts, dimensions, format_opti
 from benchsuite.device.catalogue import open_device
 from benchsuite.gate import TOLERANCES
 from benchsuite.policy import Policy
-from benchsuite.profile import INFERENCES, Profiled, by_operator, profile_network
+from benchsuite.profile import INFERENCES, by_operator, profile_network
+from benchsuite.profiled import Profiled
 from models.catalogue import resolve
 from models.errors import BenchError
 from models.model import Model

@@ -17,6 +17,7 @@ from adapters.worker import memory_facts
 from benchsuite.accounts import harness_share
 from benchsuite.cli.live import choose_progress
 from benchsuite.cli.options import (
+    Command,
     assignments,
     byte_count,
     cache_option,
@@ -68,32 +69,48 @@ class Asked:
         return all(getattr(self, field.name) in (None, ()) for field in fields(self))
 
 
+ASKED = (
+    click.option(
+        "--models",
+        help="all, a set (quick, smartmem18), names, or FILE.onnx; commas between.  [default: quick]",
+    ),
+    click.option(
+        "--frameworks",
+        help=f"Of {', '.join(ADAPTERS)}, or a variant such as ort:no-arena; the last is the baseline."
+        f"  [default: {DEFAULT_FRAMEWORKS}, or {FRAMEWORKS_VARIABLE}]",
+    ),
+    click.option("--device", help="local, or replay:FILE.  [default: local]"),
+    click.option("--threads", help="Thread counts, such as 1,2.  [default: 1]"),
+    click.option("--precision", help="Precision class: compared only with itself.  [default: fp32]"),
+    click.option("--seed", type=int, help="Seed of inputs and of the order inside blocks.  [default: 0]"),
+    click.option(
+        "--dim", multiple=True, metavar="NAME=SIZE", help="Bind a symbolic dimension of a FILE.onnx."
+    ),
+    click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME=VALUE",
+        help="A limit of the measurement; see docs/measurement.md.",
+    ),
+    click.option(
+        "--memory-limit",
+        metavar="SIZE",
+        help="Private memory of a worker, such as 6g; beyond it the cell is `oom`.",
+    ),
+)
+"""The options that say what is measured: those of `Asked`."""
+
+
+def asking(command: Command) -> Command:
+    """Give a command the options of `Asked`."""
+    for option in reversed(ASKED):
+        command = option(command)
+    return command
+
+
 @click.command()
-@click.option(
-    "--models", help="all, a set (quick, smartmem18), names, or FILE.onnx; commas between.  [default: quick]"
-)
-@click.option(
-    "--frameworks",
-    help=f"Of {', '.join(ADAPTERS)}, or a variant such as ort:no-arena; the last is the baseline."
-    f"  [default: {DEFAULT_FRAMEWORKS}, or {FRAMEWORKS_VARIABLE}]",
-)
-@click.option("--device", help="local, or replay:FILE.  [default: local]")
-@click.option("--threads", help="Thread counts, such as 1,2.  [default: 1]")
-@click.option("--precision", help="Precision class: compared only with itself.  [default: fp32]")
-@click.option("--seed", type=int, help="Seed of inputs and of the order inside blocks.  [default: 0]")
-@click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Bind a symbolic dimension of a FILE.onnx.")
-@click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME=VALUE",
-    help="A limit of the measurement; see docs/measurement.md.",
-)
-@click.option(
-    "--memory-limit",
-    metavar="SIZE",
-    help="Private memory of a worker, such as 6g; beyond it the cell is `oom`.",
-)
+@asking
 @click.option(
     "--baseline", metavar="FRAMEWORK", help="Of the table at the end.  [default: the framework named last]"
 )
@@ -124,14 +141,15 @@ def command(
     bench run --models net.onnx --dim batch=1          your own network
     """
     request = Asked(**asked)  # type: ignore[arg-type]
+    limit = seconds(budget, "--budget")
     # Before the journal is opened: a mistyped command leaves no empty file behind.
     wanted = None if resume and request.empty else read_options(request)
     with Journal(journal) as book:
         options, number = _options_to_run(book, wanted, resume, quiet)
         if baseline is not None:
-            _check_baseline(baseline, options)
+            check_baseline(baseline, options)
         with closing(open_device(options.device)) as device, closing(choose_progress(quiet)) as progress:
-            number, status = execute(_job(book, options, device, cache, number, budget, progress))
+            number, status = execute(make_job(book, options, device, cache, number, limit, progress))
         data = read_run(book, number)
     _print_result(data, status, baseline, book.path, quiet)
     sys.exit(exit_code(data, status))
@@ -184,7 +202,7 @@ def read_options(request: Asked) -> RunOptions:
             hint=nearest(precision, TOLERANCES, otherwise=f"one of {', '.join(TOLERANCES)}"),
         )
     dims = dimensions(request.dim)
-    frameworks = names(_typed(request.frameworks, os.environ.get(FRAMEWORKS_VARIABLE, DEFAULT_FRAMEWORKS)))
+    frameworks = names(_typed(request.frameworks, default_frameworks()))
     if not frameworks:
         raise BenchError("no framework was named", where="--frameworks", hint=f"of {', '.join(ADAPTERS)}")
     networks = resolve(_typed(request.models, "quick"), dims)
@@ -199,6 +217,11 @@ def read_options(request: Asked) -> RunOptions:
         policy=asdict(read_policy(request.settings)),
         memory_limit_bytes=byte_count(request.memory_limit, "--memory-limit"),
     )
+
+
+def default_frameworks() -> str:
+    """What is measured when nobody names a framework."""
+    return os.environ.get(FRAMEWORKS_VARIABLE, DEFAULT_FRAMEWORKS)
 
 
 def _typed(text: str | None, default: str) -> str:
@@ -237,25 +260,26 @@ def _limit(name: str, text: str, kind: type[float]) -> float:
     return value
 
 
-def _check_baseline(baseline: str, options: RunOptions) -> None:
-    """Refuse a baseline that is not measured before the run, not after it."""
+def check_baseline(baseline: str, options: RunOptions, option: str = "--baseline") -> None:
+    """Refuse a baseline that is not measured before the run, not after it; raises `BenchError`."""
     if baseline.lower() not in options.frameworks:
         raise BenchError(
             f"{baseline!r} is not among the frameworks of this run",
-            where="--baseline",
+            where=option,
             hint=nearest(baseline, options.frameworks, otherwise=f"one of {', '.join(options.frameworks)}"),
         )
 
 
-def _job(
+def make_job(
     book: Journal,
     options: RunOptions,
     device: Device,
     cache: Path,
     number: int | None,
-    budget: str | None,
+    budget_seconds: float | None,
     progress: Progress,
 ) -> Job:
+    """Everything that a run of these options needs; `number` is the run to go on with."""
     networks = resolve(",".join(options.models), options.dimensions)
     groups = plan(
         networks,
@@ -275,8 +299,9 @@ def _job(
         progress=progress,
         command=("bench", *sys.argv[1:]),
         facts={**device.facts(), **harness_facts()},
-        budget_seconds=seconds(budget, "--budget"),
+        budget_seconds=budget_seconds,
         resume=number,
+        probe=True,
     )
 
 

@@ -38,7 +38,7 @@ class Recording:
     """What was recorded: facts, and the noise as one long series of latency ÷ median, in the order of time.
 
     `latency_ns` gives each framework's true latency ("*": any other framework); `fault`s are planted by
-    tests.
+    tests; `probe` is what the device could do at most, as a worker replies to `probe`.
     """
 
     facts: Mapping[str, Any]
@@ -46,6 +46,7 @@ class Recording:
     latency_ns: Mapping[str, float] = field(default_factory=lambda: {"*": 1e6})
     telemetry: Mapping[str, Any] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
+    probe: Mapping[str, float] = field(default_factory=dict)
 
 
 def read_recording(path: Path) -> Recording:
@@ -59,6 +60,7 @@ def read_recording(path: Path) -> Recording:
             noise=[float(value) for value in values["noise"]] or [1.0],
             latency_ns={name: float(value) for name, value in values["latency_ns"].items()},
             telemetry=values.get("telemetry", {}),
+            probe=values.get("probe", {}),
             faults=tuple(Fault(**fault) for fault in values.get("faults", ())),
         )
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
@@ -222,6 +224,9 @@ class ReplayProcess:
 
     def _outputs(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return {"recorded_error": 0.0}
+
+    def _probe(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        return {"flops_per_second": 0.0, "bytes_per_second": 0.0, **self._device.recording.probe}
 
     def _memory(self, request: Mapping[str, Any]) -> dict[str, Any]:
         return {"memory_peak_bytes": 100_000_000, "memory_now_bytes": 90_000_000}

@@ -42,7 +42,16 @@ keys = st.builds(GroupKey, names, names, st.integers(1, 64), names)
 turns = st.builds(Turn, st.just(0), samples, samples, counts)
 telemetry = st.builds(Telemetry, *[st.none() | counts.map(float)] * 6, st.none() | counts)
 loadings = st.builds(
-    Loading, counts.map(float), counts, counts, samples, st.integers(1, 9), counts, strings, strings
+    Loading,
+    counts.map(float),
+    counts,
+    counts,
+    samples,
+    st.integers(1, 9),
+    counts,
+    strings,
+    strings,
+    st.none() | floats,
 )
 options = st.builds(
     RunOptions,
@@ -154,7 +163,7 @@ def test_every_field_of_a_record_is_covered() -> None:
         4,
         4,
         7,
-        8,
+        9,
         9,
         4,
     ]
@@ -423,3 +432,32 @@ def test_there_is_no_such_run(journal: Journal) -> None:
     with pytest.raises(JournalError, match="there is no run 7") as caught:
         journal.run(7)
     assert caught.value.hint == "one of 1, 2 (`bench runs`)"
+
+
+def test_profiles_are_kept_and_replaced(journal: Journal) -> None:
+    run = journal.start_run(OPTIONS, (), {}, ())
+    key = CellKey(KEY, "ours")
+    journal.save_profile(run, key, {"total_ns": 1})
+    journal.save_profile(run, CellKey(KEY, "theirs"), {"total_ns": 2})
+    journal.save_profile(run, key, {"total_ns": 3})
+    assert dict(journal.profiles(run)) == {key: {"total_ns": 3}, CellKey(KEY, "theirs"): {"total_ns": 2}}
+    assert journal.profiles(run + 1) == ()
+
+
+def test_a_journal_of_an_older_bench_has_no_profiles_until_it_gets_one(journal: Journal) -> None:
+    journal._db.execute("DROP TABLE profile")
+    run = journal.start_run(OPTIONS, (), {}, ())
+    assert journal.profiles(run) == ()
+    journal.save_profile(run, CellKey(KEY, "ours"), {"total_ns": 1})
+    assert len(journal.profiles(run)) == 1
+
+
+def test_samples_are_those_of_good_cells(journal: Journal, run: int) -> None:
+    for number in range(3):
+        journal.save_block(run, KEY, block(number))
+    assert journal.samples(run) == {}, "no cell is ok yet"
+    for cell in journal.cells(run):
+        status = Status.OK if cell.key.framework == "ours" else Status.WRONG
+        journal.save_cell(run, replace(cell, outcome=Outcome(status)))
+    expected = [one.turns["ours"].run_ns for one in journal.blocks(run, KEY)]
+    assert journal.samples(run) == {CellKey(KEY, "ours"): expected}

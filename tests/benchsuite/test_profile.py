@@ -8,7 +8,8 @@ from adapters.catalogue import adapter
 from adapters.protocol import Profile, ProfileEntry
 from benchsuite.device.local import LocalDevice
 from benchsuite.policy import Policy
-from benchsuite.profile import Profiled, by_operator, profile_network
+from benchsuite.profile import by_operator, profile_network
+from benchsuite.profiled import Profiled
 from models.errors import BenchError
 from models.model import Model
 

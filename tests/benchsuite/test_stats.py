@@ -16,6 +16,8 @@ from benchsuite.stats import (
     least_blocks,
     median_interval,
     rate_upper_bound,
+    ratio_interval,
+    resampled_mean,
     speedup,
     speedup_resamples,
 )
@@ -200,3 +202,36 @@ def test_a_difference_is_claimed_when_clear_and_large(
 )
 def test_clopper_pearson_upper_bounds(events: int, trials: int, bound: float) -> None:
     assert rate_upper_bound(events, trials) == pytest.approx(bound, abs=1e-5)
+
+
+def test_blocks_of_one_length_and_of_many_have_the_same_medians() -> None:
+    equal = [[3, 1, 2], [9, 7, 8]]
+    assert block_medians(equal).tolist() == block_medians([*equal, [5]]).tolist()[:2] == [2.0, 8.0]
+
+
+def test_a_ratio_of_two_runs_needs_no_pairs() -> None:
+    one, other = np.linspace(19.0, 21.0, 12), np.linspace(9.9, 10.1, 30)
+    ratio = ratio_interval(one, other)
+    assert ratio.estimate == pytest.approx(2.0)
+    assert ratio.low < 2.0 < ratio.high
+    assert not ratio_interval(one[:5], other).is_known
+    mean = resampled_mean([(one, other), (other, one)])
+    assert mean is not None
+    assert mean.estimate == pytest.approx(1.0)
+    assert resampled_mean([]) is None
+    with pytest.raises(ValueError, match="both sides"):
+        ratio_interval(one, one[:0])
+
+
+def test_intervals_of_two_runs_cover_what_they_claim() -> None:
+    """Two runs of the same latency: about 1 % of the intervals leave out 1."""
+    generator = np.random.default_rng(5)
+    runs = np.exp(0.02 * generator.standard_normal((REPETITIONS, 2, 12)))
+    missed = sum(ratio_interval(first, second).excludes(1.0) for first, second in runs)
+    assert missed / REPETITIONS < 0.03
+
+
+def test_a_claim_is_a_plain_truth_value() -> None:
+    """`bench doctor` counts claims and prints the count as JSON, which numpy's numbers are not."""
+    assert Interval(1.1, 1.2, 1.3).claims_difference(0.02) is True
+    assert Interval(0.9, 1.2, 1.3).claims_difference(0.02) is False

@@ -2,12 +2,13 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 
 import benchsuite.journal
-from benchsuite.device.protocol import Telemetry
+from benchsuite.device.protocol import Fact, Telemetry
 from benchsuite.journal import Journal
 from benchsuite.policy import Policy
 from benchsuite.record import (
@@ -23,7 +24,21 @@ from benchsuite.record import (
     Turn,
 )
 from reports.cells import RunData, read_run
+from reports.speedup import choose_baseline, speedups
 
+FACTS: Mapping[str, Fact] = {"processor": "abacus"}
+CEILINGS: Mapping[str, Fact] = {
+    "processor": "abacus",
+    "ceiling.1t.flops_per_second": 200_000_000_000,
+    "ceiling.1t.bytes_per_second": 20_000_000_000,
+    "network.swin.macs": 4_500_000_000,
+    "network.swin.weight_bytes": 113_000_000,
+    "network.swin.input_bytes": 602_112,
+    "network.vit.macs": 1_000_000,
+    "network.vit.weight_bytes": 4_000_000,
+    "network.vit.input_bytes": 1000,
+}
+"""Those of swin are bound by arithmetic, those of vit by memory."""
 PAST = "2026-11-22T10:00:00+00:00"
 OK = Outcome(Status.OK, error=2e-7)
 LOADING = Loading(0.25, 10_000_000, 40_000_000, (1, 1), 3, 2**26, {"version": "1.2"}, {"level": "all"})
@@ -66,7 +81,6 @@ WriteRun = Callable[..., RunData]
 @pytest.fixture
 def write_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRun:
     """Write one run; returns it as a report reads it."""
-    monkeypatch.setattr(benchsuite.journal, "_now", lambda: PAST)
 
     def write(
         groups: Mapping[tuple[str, int], Cells],
@@ -74,7 +88,12 @@ def write_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRun:
         *,
         few: Sequence[tuple[str, int]] = (),
         device: str = "local",
+        facts: Mapping[str, Fact] = FACTS,
+        command: Sequence[str] = ("bench", "run"),
+        started_at: str = PAST,
+        status: RunStatus = RunStatus.COMPLETE,
     ) -> RunData:
+        monkeypatch.setattr(benchsuite.journal, "_now", lambda: started_at)
         models = tuple(dict.fromkeys(model for model, _ in groups))
         threads = tuple(dict.fromkeys(count for _, count in groups))
         options = RunOptions(models, tuple(frameworks), device, threads, "fp32", 0, policy=vars_of(Policy()))
@@ -83,13 +102,13 @@ def write_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteRun:
             cells = [
                 planned(keys[place], name, *groups[place][name]) for place in groups for name in frameworks
             ]
-            run = book.start_run(options, ("bench", "run"), {"processor": "abacus"}, tuple(cells))
+            run = book.start_run(options, tuple(command), facts, tuple(cells))
             book.start_session(run, {})
             for cell in cells:
                 book.save_cell(run, cell)
             for place, key in keys.items():
                 group_of_cells(book, run, key, groups[place], 5 if place in few else 10)
-            book.finish_run(run, RunStatus.COMPLETE)
+            book.finish_run(run, status)
             return read_run(book, run)
 
     return write
@@ -116,3 +135,94 @@ def run(write_run: WriteRun) -> RunData:
         ("vit", 2): {"ours": (None, refused), "ort": (12.0, oom), "ort-noopt": (None, timeout)},
     }
     return write_run(groups, ("ours", "ort", "ort-noopt"), few=[("swin", 2)])
+
+
+@pytest.fixture
+def ceilings() -> Mapping[str, Fact]:
+    """Facts of a run that measured its device and counted two networks."""
+    return CEILINGS
+
+
+@pytest.fixture
+def good() -> Outcome:
+    """How a cell ends well."""
+    return OK
+
+
+HOSTILE = (
+    "[red]swin[/red]",
+    "a|b||c",
+    "*bold* _em_ ~~gone~~ `code`",
+    "<script>alert(1)</script>",
+    "[click](https://example.org) ![image](x.png)",
+    "first\nsecond\r\nthird",
+    "=cmd|' /C calc'!A0",
+    "+1+1",
+    "@SUM(A1)",
+    "\\|\\",
+    "&lt;&amp;",
+    "日本語 naïve — ×",
+    "\x1b[31mred\x07",
+    "\t=1",
+    "# heading",
+    "1. list",
+    "https://example.org",
+)
+
+
+@pytest.fixture
+def hostile(write_run: Callable) -> RunData:
+    """Networks with hostile names, whose cells failed for hostile reasons."""
+    groups = {
+        (name, 1): {"ort": (1.0, Outcome(Status.OK)), "ort-noopt": (None, Outcome(Status.FAILED, name))}
+        for name in HOSTILE
+    }
+    data: RunData = write_run(groups, ("ort", "ort-noopt"), device="replay:<b>|.json")
+    return data
+
+
+@pytest.fixture
+def hostile_names() -> tuple[str, ...]:
+    """Names that mean something in some format."""
+    return HOSTILE
+
+
+class Tables(HTMLParser):
+    """Texts of every table's body and foot, without footnote marks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.tables: list[list[list[str]]] = []
+        self._inside: list[str] = []
+
+    def handle_starttag(self, tag: str, attributes: object) -> None:
+        if tag == "table":
+            self.tables.append([])
+        if tag == "tr" and "thead" not in self._inside:
+            self.tables[-1].append([])
+        if tag in ("td", "th") and "thead" not in self._inside:
+            self.tables[-1][-1].append("")
+        if tag in ("thead", "sup", "td", "th"):
+            self._inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("thead", "sup", "td", "th"):
+            self._inside.remove(tag)
+
+    def handle_data(self, text: str) -> None:
+        if {"td", "th"} & set(self._inside) and not {"thead", "sup"} & set(self._inside):
+            self.tables[-1][-1][-1] += text
+
+
+@pytest.fixture
+def page_of() -> Callable[[RunData], list[list[list[str]]]]:
+    """The tables of a run's page, as texts."""
+    pytest.importorskip("matplotlib", reason="the extra `reports` is not installed")
+    from reports.as_html import html_page
+
+    def tables(data: RunData) -> list[list[list[str]]]:
+        parser = Tables()
+        parser.feed(html_page(data, speedups(data, choose_baseline(data, None))))
+        return parser.tables
+
+    return tables

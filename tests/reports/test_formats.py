@@ -10,7 +10,6 @@ import pytest
 from markdown_it import MarkdownIt
 from rich.console import Console
 
-from benchsuite.record import Outcome, Status
 from reports.as_data import csv_text, json_text
 from reports.as_markdown import markdown
 from reports.as_rich import draw_rich
@@ -46,6 +45,14 @@ def test_narrow_terminal(run: RunData, golden: Callable) -> None:
 
 def test_markdown(run: RunData, golden: Callable) -> None:
     golden("report.md", "\n".join(map(markdown, tables(run))))
+
+
+def test_csv(run: RunData, golden: Callable) -> None:
+    golden("report.csv", csv_text(run))
+
+
+def test_json(run: RunData, golden: Callable) -> None:
+    golden("report.json", json_text(run, speedups(run, choose_baseline(run, None))))
 
 
 def test_the_same_data_give_the_same_bytes(run: RunData) -> None:
@@ -100,62 +107,30 @@ def test_numbers_never_wrap_and_no_column_is_lost(run: RunData) -> None:
         assert max(map(len, text.splitlines())) <= width
 
 
-HOSTILE = (
-    "[red]swin[/red]",
-    "a|b||c",
-    "*bold* _em_ ~~gone~~ `code`",
-    "<script>alert(1)</script>",
-    "[click](https://example.org) ![image](x.png)",
-    "first\nsecond\r\nthird",
-    "=cmd|' /C calc'!A0",
-    "+1+1",
-    "@SUM(A1)",
-    "\\|\\",
-    "&lt;&amp;",
-    "日本語 naïve — ×",
-    "\x1b[31mred\x07",
-    "\t=1",
-    "# heading",
-    "1. list",
-    "https://example.org",
-)
-
-
-@pytest.fixture
-def hostile(write_run: Callable) -> RunData:
-    """Networks with hostile names, whose cells failed for hostile reasons."""
-    groups = {
-        (name, 1): {"ort": (1.0, Outcome(Status.OK)), "ort-noopt": (None, Outcome(Status.FAILED, name))}
-        for name in HOSTILE
-    }
-    data: RunData = write_run(groups, ("ort", "ort-noopt"), device="replay:<b>|.json")
-    return data
-
-
-def test_hostile_names_in_json(hostile: RunData) -> None:
+def test_hostile_names_in_json(hostile: RunData, hostile_names: tuple[str, ...]) -> None:
     document = json.loads(json_text(hostile, speedups(hostile, "ort")))
-    assert [row["model"] for row in document["rows"]] == list(HOSTILE)
-    assert [cell["reason"] for cell in document["cells"][1::2]] == list(HOSTILE)
+    assert [row["model"] for row in document["rows"]] == list(hostile_names)
+    assert [cell["reason"] for cell in document["cells"][1::2]] == list(hostile_names)
 
 
-def test_hostile_names_in_csv(hostile: RunData) -> None:
+def test_hostile_names_in_csv(hostile: RunData, hostile_names: tuple[str, ...]) -> None:
     lines = list(csv.DictReader(io.StringIO(csv_text(hostile), newline="")))
-    assert [line["model"].removeprefix("'") for line in lines[::2]] == list(HOSTILE)
-    assert [line["reason"].removeprefix("'") for line in lines[1::2]] == list(HOSTILE)
+    assert [line["model"].removeprefix("'") for line in lines[::2]] == list(hostile_names)
+    assert [line["reason"].removeprefix("'") for line in lines[1::2]] == list(hostile_names)
     for line in lines:
         assert not any(str(text).startswith(("=", "+", "-", "@", "\t", "\r")) for text in line.values())
 
 
-def test_hostile_names_in_the_terminal(hostile: RunData) -> None:
+def test_hostile_names_in_the_terminal(hostile: RunData, hostile_names: tuple[str, ...]) -> None:
     text = terminal(tables(hostile), 400)
     assert "\x1b" not in text
     assert "\x07" not in text
     lines = text.split("─\n")[1].splitlines()
-    for name, line in zip(HOSTILE, lines, strict=False):
+    for name, line in zip(hostile_names, lines, strict=False):
         assert line.startswith(one_line(name))
 
 
-def test_hostile_names_in_markdown(hostile: RunData) -> None:
+def test_hostile_names_in_markdown(hostile: RunData, hostile_names: tuple[str, ...]) -> None:
     """Parsed by a Markdown parser, every name is text: no tag, link, image, emphasis, or extra column."""
     for table in tables(hostile):
         tokens = MARKDOWN.parse(markdown(table))
@@ -173,7 +148,9 @@ def test_hostile_names_in_markdown(hostile: RunData) -> None:
             assert tags <= {"<sup>", "</sup>"}
             texts.append("".join(child.content for child in inner if child.type != "html_inline"))
         assert set(counts[1:]) == {len(table.columns)}
-        missing = [one_line(name) for name in HOSTILE if not any(one_line(name) in text for text in texts)]
+        missing = [
+            one_line(name) for name in hostile_names if not any(one_line(name) in text for text in texts)
+        ]
         assert missing == []
 
 
