@@ -128,9 +128,9 @@ def _library(path: Path) -> Any:
     """
     try:
         with tempfile.TemporaryDirectory(prefix="ours-") as folder:
-            name = Path(folder) / path.name
-            os.symlink(path.resolve(), name)
-            library = ctypes.CDLL(str(name))
+            link = Path(folder) / path.name
+            os.symlink(path.resolve(), link)
+            library = ctypes.CDLL(str(link))
     except OSError as error:
         raise CompileError(f"the library cannot be loaded: {error}", where=str(path)) from error
     pointer, number, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64

@@ -167,7 +167,7 @@ def test_an_unsupported_operator_is_named(tmp_path: Path) -> None:
 def test_a_dynamic_shape_is_refused(tmp_path: Path) -> None:
     nodes = [helper.make_node("Relu", ["x"], ["y"], name="relu")]
     source = write_graph(tmp_path / "net.onnx", nodes, [("x", FLOAT, ["n", 3])], [("y", FLOAT, ["n", 3])])
-    with pytest.raises(Unsupported, match="'?x'?.*n"):
+    with pytest.raises(Unsupported, match=r"x.*n"):
         load(source)
 
 
