@@ -1,9 +1,11 @@
 """The one door: an ONNX file in, a package out."""
 
+import hashlib
 from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
-from ourcompiler import package
+from ourcompiler import package, toolchain
 from ourcompiler.ir.graph import Graph
 from ourcompiler.onnx_in.load import load
 from ourcompiler.package import Package
@@ -11,6 +13,9 @@ from ourcompiler.passes.layout import choose, storages
 from ourcompiler.pipeline import LAYOUT, optimize
 from ourcompiler.program import Program, make_program
 from ourcompiler.targets import Target, target
+
+MOST_FILES = 4096
+"""Files beside a network that are looked at: its weights, in a folder of their own."""
 
 
 def program_of(graph: Graph, wanted: Target, without: Sequence[str] = ()) -> Program:
@@ -27,7 +32,39 @@ def compile_network(
     dimensions: Mapping[str, int] | None = None,
     without: Sequence[str] = (),
 ) -> Package:
-    """Compile an ONNX file to a package in `folder`; raises `CompileError`."""
+    """Compile an ONNX file to a package in `folder`; raises `CompileError`.
+
+    A package that is there already, of the same network, compiler, target and options, is returned as it is.
+    """
     wanted = target(target_name)
+    key = package_key(path, wanted, dimensions or {}, without)
+    if key and package.key_of(folder) == key:
+        return package.read(folder)
     graph = optimize(load(path, dimensions or {}), without)
-    return package.write(program_of(graph, wanted, without), folder)
+    return package.write(program_of(graph, wanted, without), folder, key=key)
+
+
+def package_key(path: Path, wanted: Target, dimensions: Mapping[str, int], without: Sequence[str]) -> str:
+    """What decides a package, as a digest: the network's file; size and time of the files with its weights
+    (reading gigabytes would take longer than compiling); the compiler's own files; target and options.
+    Empty when there is no such file, which `load` explains better.
+    """
+    if not path.is_file():
+        return ""
+    digest = hashlib.sha256(path.read_bytes())
+    beside = sorted(one for one in path.parent.rglob("*") if one.is_file() and one != path)
+    for file in beside[:MOST_FILES]:
+        facts = file.stat()
+        digest.update(f"{file.relative_to(path.parent)} {facts.st_size} {facts.st_mtime_ns}".encode())
+    digest.update(f"{wanted} {sorted(dimensions.items())} {sorted(without)} {compiler_digest()}".encode())
+    return digest.hexdigest()
+
+
+@cache
+def compiler_digest() -> str:
+    """A digest of the compiler's own files, and of the C compiler's version."""
+    digest = hashlib.sha256(toolchain.compiler_version().encode())
+    home = Path(__file__).parent
+    for file in sorted(one for one in home.rglob("*") if one.suffix in (".py", ".c", ".h", ".toml")):
+        digest.update(str(file.relative_to(home)).encode() + b"\0" + file.read_bytes())
+    return digest.hexdigest()

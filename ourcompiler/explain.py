@@ -8,7 +8,7 @@ from typing import Any
 from ourcompiler.ir.graph import Graph
 from ourcompiler.ops.catalogue import OPS
 from ourcompiler.ops.table import View
-from ourcompiler.passes.fuse import FUSED
+from ourcompiler.passes.fuse import FUSED, Verdict, decisions
 from ourcompiler.passes.layout import Choice
 from ourcompiler.pipeline import State
 from ourcompiler.program import Program
@@ -64,6 +64,9 @@ class Explanation:
     kernels: Mapping[str, int]
     views: int
     layouts: tuple[tuple[str, str, str], ...]
+    """Value, place of an element, why."""
+    fusion: tuple[tuple[str, str, bool, str], ...]
+    """Value, operator, whether it joined those who read it, why or why not."""
     arena_bytes: int
     weights_bytes: int
 
@@ -101,16 +104,23 @@ def explain(
         network=network,
         target=program.target.name,
         steps=tuple(map(count, states)),
-        kernels_left=len(final.nodes),
+        kernels_left=len(program.steps),
         kernels_in_paper=PAPER_KERNELS.get(network),
         distinct_kernels=len(program.kernels),
         copies=sum(is_copy(final, number) for number in range(len(final.nodes))),
         kernels=dict(kinds.most_common()),
         views=sum(node.op == "View" for one in final.nodes if one.body for node in one.body.nodes),
         layouts=tuple((one.name, str(one.storage.place), one.reason) for one in choices),
+        fusion=tuple((name, op, verdict.joined, verdict.reason) for name, op, verdict in _decisions(states)),
         arena_bytes=program.arena_bytes,
         weights_bytes=program.weights_bytes,
     )
+
+
+def _decisions(states: Sequence[State]) -> list[tuple[str, str, Verdict]]:
+    """What the fusion plan decided; nothing when it was not made here (`--from` a fused graph)."""
+    before = [state.graph for state in states if all(node.op != FUSED for node in state.graph.nodes)]
+    return decisions(before[-1]) if before else []
 
 
 def is_copy(graph: Graph, number: int) -> bool:

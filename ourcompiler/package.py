@@ -45,10 +45,9 @@ class Package:
     """The kernel of each call, and the ONNX nodes that it covers."""
 
 
-def write(program: Program, folder: Path, *, jobs: int | None = None) -> Package:
-    """Build the library, or the program for a target that is static, and write everything.
-
-    Raises `CompileError` when the C compiler fails.
+def write(program: Program, folder: Path, *, jobs: int | None = None, key: str = "") -> Package:
+    """Build the library, or the program for a target that is static, and write everything. `key` is what
+    `key_of` will tell. Raises `CompileError` when the C compiler fails.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".package-") as temporary:
@@ -59,11 +58,23 @@ def write(program: Program, folder: Path, *, jobs: int | None = None) -> Package
         else:
             toolchain.build(sources_of(program), place / LIBRARY, program.target, jobs=jobs)
         program.write_weights(place / WEIGHTS)
-        (place / MANIFEST).write_text(json.dumps(_manifest(program), indent=1) + "\n", encoding="utf-8")
+        (place / MANIFEST).write_text(
+            json.dumps({**_manifest(program), "key": key}, indent=1) + "\n", encoding="utf-8"
+        )
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(place, folder)
     return read(folder)
+
+
+def key_of(folder: Path) -> str:
+    """The key that a complete package was written with; empty for none."""
+    try:
+        key = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("key", "")
+    except (OSError, ValueError, AttributeError):
+        return ""
+    whole = (folder / LIBRARY).is_file() and (folder / WEIGHTS).is_file()
+    return str(key) if whole else ""
 
 
 def _manifest(program: Program) -> dict[str, Any]:

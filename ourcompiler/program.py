@@ -1,7 +1,7 @@
 """What is executed: kernels in order with their arguments, and where everything lies."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
 
@@ -14,6 +14,7 @@ from ourcompiler.ir.graph import Array, Graph, Node
 from ourcompiler.ir.types import TensorType
 from ourcompiler.kernel.ir import Kernel
 from ourcompiler.memory import ALIGNMENT, Arena, Need, aligned, plan
+from ourcompiler.passes.concat import Placement, place
 from ourcompiler.passes.views import evaluated
 from ourcompiler.storage import Storage, dense
 from ourcompiler.targets import Target
@@ -82,16 +83,24 @@ def _write(file: BinaryIO, array: Array, blob: Blob) -> None:
 
 def make_program(graph: Graph, target: Target, storages: Mapping[str, Storage]) -> Program:
     """Lower every fused node of the graph and plan its memory."""
+    placement = place(graph, storages)
+    storages = placement.storages
+    nodes = [
+        one for one in (placement.left.get(node.output, node) for node in graph.nodes) if one is not None
+    ]
+    graph = replace(graph, nodes=tuple(nodes), types={**graph.types, **_types_of(nodes)})
     constant_names = frozenset(graph.constants)
     lowered = [_lowered(node, graph, target, storages, constant_names) for node in graph.nodes]
     weights = _Weights(graph, storages)
-    arena = _arena(graph, lowered, storages)
+    arena = _arena(graph, lowered, placement)
     inputs = {name: number for number, name in enumerate(graph.inputs)}
     outputs = _output_numbers(graph)
     steps = []
     for number, one in enumerate(lowered):
         places = []
-        for place, argument in enumerate(one.arguments):
+        for position, argument in enumerate(one.arguments):
+            if isinstance(argument, Value):
+                argument = Value(placement.owner(argument.name))
             match argument:
                 case Value(name) if name in inputs:
                     places.append(Place(INPUT, inputs[name]))
@@ -104,7 +113,7 @@ def make_program(graph: Graph, target: Target, storages: Mapping[str, Storage]) 
                 case Packed(name):
                     places.append(Place(WEIGHTS, weights.place(name, argument)))
                 case Workspace():
-                    places.append(Place(ARENA, arena.offsets[_workspace(number, place)]))
+                    places.append(Place(ARENA, arena.offsets[_workspace(number, position)]))
         steps.append(Step(one.kernel.name, tuple(places), one.node.origin))
     kernels = {one.kernel.name: one.kernel for one in lowered}
     scratch = max(
@@ -147,16 +156,23 @@ def _workspace(step: int, place: int) -> str:
     return f"workspace {step} {place}"
 
 
-def _arena(graph: Graph, lowered: list[Lowered], storages: Mapping[str, Storage]) -> Arena:
+def _types_of(nodes: list[Node]) -> dict[str, TensorType]:
+    """The types of what nodes make that the graph does not know: copied parts."""
+    return {name: node.body.types[name] for node in nodes if node.body for name in node.outputs}
+
+
+def _arena(graph: Graph, lowered: list[Lowered], placement: Placement) -> Arena:
+    storages = placement.storages
     needs: dict[str, Need] = {}
     outside = {*graph.inputs, *graph.constants, *graph.results}
     for number, one in enumerate(lowered):
-        for place, argument in enumerate(one.arguments):
+        for position, argument in enumerate(one.arguments):
             if isinstance(argument, Workspace):
                 size = argument.count * argument.dtype.byte_count
-                name = _workspace(number, place)
+                name = _workspace(number, position)
                 needs[name] = Need(name, size, number, number)
-        for name in (*one.node.inputs, *one.node.outputs):
+        for part in (*one.node.inputs, *one.node.outputs):
+            name = placement.owner(part)
             if name in outside:
                 continue
             first = needs[name].first if name in needs else number

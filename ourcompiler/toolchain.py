@@ -38,13 +38,15 @@ UNCHECKED = "-fno-sanitize=all"
 """Said only where no check is asked for: `zig cc` takes it before any other word about them."""
 LINK_FLAGS = frozenset({"-shared", "-static"})
 TIMEOUT_S = 600
+OBJECTS_VARIABLE = "BENCH_OBJECTS"
 LINES_SHOWN = 8
 RUNTIME_FILES = ("kernels.h", "runtime.h", "runtime.c", "main.c")
 
 
 def object_folder() -> Path:
-    """Where objects are kept; safe to delete."""
-    return user_cache_path("bench") / "objects"
+    """Where objects are kept; safe to delete. `BENCH_OBJECTS` names another folder."""
+    named = os.environ.get(OBJECTS_VARIABLE)
+    return Path(named) if named else user_cache_path("bench") / "objects"
 
 
 def build(

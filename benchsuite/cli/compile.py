@@ -1,5 +1,6 @@
 """`bench compile`: one network through our compiler, with everything that can be seen on the way."""
 
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -177,6 +178,13 @@ def _draw(found: "Explanation", console: Console) -> None:
             layouts.add_row(value, place, why)
     if layouts.row_count:
         console.print(layouts)
+    refused = Counter(reason for _, _, joined, reason in found.fusion if not joined)
+    joined = Counter(reason for _, _, joined, reason in found.fusion if joined)
+    fusion = Table("", "operators", "why", title="fusion (each one by name: --format json)")
+    for word, reasons in (("joined", joined), ("apart", refused)):
+        for reason, times in reasons.most_common():
+            fusion.add_row(word, str(times), reason)
+    console.print(fusion)
 
 
 def _draw_times(done: "Sequence[State]", console: Console) -> None:

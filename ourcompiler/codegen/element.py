@@ -33,10 +33,13 @@ class NotInLanesError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Lane:
-    """Dimension `dim` of the scope counts vectors of `count` lanes; its value is that of the first one."""
+    """Dimension `dim` of the scope counts vectors of `count` lanes; its value is that of the first one, and a
+    whole number of vectors if it `is_aligned`.
+    """
 
     dim: int
     count: int
+    is_aligned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -274,12 +277,22 @@ def _gather_nd(elements: Elements, node: Node, place: Index) -> Expr:
     return elements.at(node.inputs[0], (*place[:batch], *found, *place[rank:]))
 
 
+def _whole_vectors(elements: Elements, node: Node, where: Affine, axis: int) -> bool:
+    """Whether each vector along the axis lies in one operand: all of them begin at whole vectors."""
+    assert elements.lane is not None
+    lanes, mine = elements.lane.count, Dim(elements.lane.dim)
+    sizes = [elements.body.types[name].shape[axis] for name in node.inputs]
+    factors = [factor for atom, factor in where.terms if atom != mine]
+    aligned = all(one % lanes == 0 for one in (*sizes, *factors, where.constant))
+    return aligned and where.coefficient(mine) == 1 and elements.lane.is_aligned
+
+
 def _concat(elements: Elements, node: Node, place: Index) -> Expr:
     """Operand after operand, by where the index along the axis lies."""
     axis = node["axis"] % elements.body.types[node.output].rank
     where, space = place[axis], elements.scope.space
     low, high = space.bounds(where)
-    if elements.step(where) and len(node.inputs) > 1:
+    if elements.step(where) and len(node.inputs) > 1 and not _whole_vectors(elements, node, where, axis):
         raise NotInLanesError
     start, parts = 0, []
     for name in node.inputs:

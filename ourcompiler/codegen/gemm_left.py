@@ -182,7 +182,9 @@ def _pack_depth(gemm: Gemm, batch: Place, rows: Place, outer: Place, base: Expr)
                 whole = extent - extent % lanes
                 with scope.loop(index(0), index(whole), lanes, "k") as name:
                     inner = scope.dim(extent, name)
-                    _pack_one(gemm, batch, rows, (*outer, inner), base, Lane(len(scope.extents) - 1, lanes))
+                    _pack_one(
+                        gemm, batch, rows, (*outer, inner), base, Lane(len(scope.extents) - 1, lanes, True)
+                    )
                 start = whole
         except NotInLanesError:
             start = 0

@@ -13,14 +13,30 @@ from ourcompiler.codegen import attention
 from ourcompiler.codegen.contraction import contraction
 from ourcompiler.codegen.element import INLINE
 from ourcompiler.codegen.gemm_left import left_rows
+from ourcompiler.codegen.gemm_parts import TASK_MULTIPLIES
 from ourcompiler.codegen.nest import COSTLY
 from ourcompiler.codegen.role import ANCHORS, Role, role
 from ourcompiler.ir.graph import Graph, Node, attributes, in_order
 from ourcompiler.ir.index_map import identity
+from ourcompiler.ops.catalogue import OPS
+from ourcompiler.passes import concat
 
 FUSED = "Fused"
 FEW_ROWS = 4
+SMALL_FOLD = 400_000
+"""Elements whose sum takes one thread about as long as starting another kernel and sharing it out."""
 MANY_COLUMNS = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether a node joined those who read it, and why or why not."""
+
+    joined: bool
+    reason: str
+
+
+REFUSED = Verdict(False, "")
 
 
 @dataclass
@@ -33,10 +49,25 @@ class Plan:
     members: dict[int, list[int]]
     anchors: dict[int, int | None]
     numbers: dict[tuple[str, ...], int] = field(default_factory=dict)
+    in_place: set[int] = field(default_factory=set)
+    verdicts: dict[int, Verdict] = field(default_factory=dict)
 
 
 def fuse(graph: Graph) -> Graph:
     """The graph with one `Fused` node for each kernel."""
+    return _built(_planned(graph))
+
+
+def decisions(graph: Graph) -> list[tuple[str, str, Verdict]]:
+    """For every node that computes something: its result, its operator, and what was decided about it."""
+    plan = _planned(graph)
+    return [
+        (graph.nodes[number].output, graph.nodes[number].op, verdict)
+        for number, verdict in sorted(plan.verdicts.items())
+    ]
+
+
+def _planned(graph: Graph) -> Plan:
     nodes = graph.nodes
     roles = {number: role(graph, node) for number, node in enumerate(nodes)}
     work = [number for number in roles if roles[number] is not Role.VIEW]
@@ -48,12 +79,59 @@ def fuse(graph: Graph) -> Graph:
         {number: number if roles[number] in ANCHORS else None for number in work},
         {node.outputs: number for number, node in enumerate(nodes)},
     )
+    for number in work:
+        if nodes[number].op == "Concat" and _is_in_place(plan, number):
+            plan.in_place.add(number)
     for number in (*work, *reversed(work)):
         _join_readers(plan, number)
     for number in work:
         if nodes[number].op == "Softmax":
             _join_attention(plan, number)
-    return _built(plan)
+    return plan
+
+
+def _is_in_place(plan: Plan, number: int) -> bool:
+    """Whether producers can write the parts of a Concat where they belong, all but one at most. Parts that
+    are all computed element by element can as well be computed where the whole is read.
+    """
+    node = _fused(plan.graph, [plan.graph.nodes[number]])
+    taken = {one: "" for other in plan.in_place for one in _sources(plan, other)}
+    fitting, anchored = 0, 0
+    found = concat.parts(node)
+    for part in found:
+        if concat.can_place(plan.graph, part, taken):
+            taken[part.source] = ""
+            fitting += 1
+            anchored += _ends_anchor(plan, _source(plan, part.source))
+    copied = 0 if _joins_a_product(plan, number) else concat.MOST_COPIED
+    return anchored > 0 and 0 < fitting >= len(found) - copied
+
+
+def _joins_a_product(plan: Plan, number: int) -> bool:
+    """Whether the joined value could be packed by the one product that reads it, without being in memory."""
+    readers = _readers(plan, plan.graph.nodes[number].output)
+    if len(readers) != 1 or readers[0][0] < 0:
+        return False
+    reader = readers[0][0]
+    return plan.roles[reader] is Role.PRODUCT and _packs_once(plan, number, plan.graph.nodes[reader])
+
+
+def _ends_anchor(plan: Plan, number: int | None) -> bool:
+    """Whether a node follows an anchor element by element, so that it will be part of the anchor's kernel."""
+    while number is not None and plan.roles[number] is Role.POINTWISE:
+        sources = [_source(plan, name) for name in plan.graph.nodes[number].operands]
+        number = next((one for one in sources if one is not None and _has_one_reader(plan, one)), None)
+    return number is not None and plan.roles[number] in ANCHORS
+
+
+def _sources(plan: Plan, number: int) -> list[str]:
+    """What lies in memory of the parts of a Concat."""
+    return [part.source for part in concat.parts(_fused(plan.graph, [plan.graph.nodes[number]]))]
+
+
+def _has_one_reader(plan: Plan, number: int) -> bool:
+    """Whether what a node makes is read once, views looked through."""
+    return len(_readers(plan, plan.graph.nodes[number].output)) == 1
 
 
 def _join_attention(plan: Plan, number: int) -> None:
@@ -77,6 +155,9 @@ def _join_attention(plan: Plan, number: int) -> None:
         return
     for group in groups[:2]:
         plan.anchors[groups[2]] = number
+        plan.verdicts[max(plan.members[group])] = Verdict(
+            True, "one block of rows serves attention's products"
+        )
         _merge(plan, group, groups[2])
 
 
@@ -112,16 +193,29 @@ def _source(plan: Plan, name: str) -> int | None:
 
 
 def _join_readers(plan: Plan, number: int) -> None:
-    """Join a node with the one that reads it, where that is right and pays."""
-    graph, node = plan.graph, plan.graph.nodes[number]
-    if len(node.outputs) != 1 or node.output in graph.results:
+    """Join a node with those that read it, where that is right and pays; note why, or why not."""
+    if plan.verdicts.get(number, REFUSED).joined:
         return
+    verdict, reader = _verdict_on_readers(plan, number)
+    plan.verdicts[number] = verdict
+    if verdict.joined:
+        _merge(plan, plan.group_of[number], plan.group_of[reader])
+
+
+def _verdict_on_readers(plan: Plan, number: int) -> tuple[Verdict, int]:
+    node = plan.graph.nodes[number]
     readers = _readers(plan, node.output)
     groups = {plan.group_of.get(reader, -1) for reader, _ in readers}
-    if len(groups) != 1 or (len(readers) > 1 and not _is_cheap(plan, number)):
-        return
-    if all(_may_join(plan, number, reader, direct) for reader, direct in readers):
-        _merge(plan, plan.group_of[number], plan.group_of[readers[0][0]])
+    if len(node.outputs) != 1:
+        return Verdict(False, "it has several results"), -1
+    if node.output in plan.graph.results:
+        return Verdict(False, "it is a result of the network"), -1
+    if len(groups) != 1:
+        return Verdict(False, f"{len(groups)} kernels read it" if groups else "nothing reads it"), -1
+    if len(readers) > 1 and not _is_cheap(plan, number):
+        return Verdict(False, f"{len(readers)} operators read it, and it is dear to compute again"), -1
+    verdicts = [_verdict(plan, number, reader, direct) for reader, direct in readers]
+    return next((one for one in verdicts if not one.joined), verdicts[0]), readers[0][0]
 
 
 def _is_cheap(plan: Plan, number: int) -> bool:
@@ -149,16 +243,30 @@ def _readers(plan: Plan, value: str) -> list[tuple[int, bool]]:
     return list(found.items())
 
 
-def _may_join(plan: Plan, number: int, reader: int, direct: bool) -> bool:
+def _verdict(plan: Plan, number: int, reader: int, direct: bool) -> Verdict:
     """Whether the group of a node may become part of the group of one that reads it."""
     if reader < 0 or plan.group_of[number] == plan.group_of[reader]:
-        return False
+        return Verdict(False, "a result of the network is seen through it")
+    if number in plan.in_place or reader in plan.in_place:
+        return Verdict(False, "parts are written where they belong in the whole")
     before, after = plan.anchors[plan.group_of[number]], plan.anchors[plan.group_of[reader]]
     if before is None:
-        return _is_prologue(plan, number, reader, after)
+        return _as_prologue(plan, number, reader, after)
     if _rides_along(plan, number, reader, before, after):
-        return True
-    return after is None and direct and _is_epilogue(plan, number, reader, before)
+        return Verdict(True, f"{_kind(plan, before)} rides along with {_kind(plan, reader)}")
+    if after is not None:
+        return Verdict(False, f"two anchors: {_kind(plan, before)} and {_kind(plan, after)}")
+    if not direct:
+        return Verdict(False, "it is read through a view that cannot be moved behind the reader")
+    if not _is_epilogue(plan, number, reader, before):
+        return Verdict(False, "the reader is not element by element with it")
+    return Verdict(True, f"element by element after {_kind(plan, before)}")
+
+
+def _kind(plan: Plan, number: int) -> str:
+    """An operator with its mapping type, as DNNFusion's Table 2 has it."""
+    op = plan.graph.nodes[number].op
+    return f"{op} ({OPS[op].mapping.value})"
 
 
 def _is_epilogue(plan: Plan, number: int, reader: int, before: int) -> bool:
@@ -173,14 +281,16 @@ def _is_epilogue(plan: Plan, number: int, reader: int, before: int) -> bool:
     return graph.types[node.output].shape == graph.types[other.output].shape
 
 
-def _is_prologue(plan: Plan, number: int, reader: int, after: int | None) -> bool:
+def _as_prologue(plan: Plan, number: int, reader: int, after: int | None) -> Verdict:
     """Whether what is computed element by element may be computed where it is read."""
     graph, node, other = plan.graph, plan.graph.nodes[number], plan.graph.nodes[reader]
     if after is not None and not _reads_once(plan, number, reader, after):
-        return False
+        return Verdict(False, f"{_kind(plan, after)} would compute it more than once")
     if other.op in INLINE and other.op != "Concat":
-        return False  # what indices choose from lies in memory
-    return _is_worth_repeating(graph, node, other)
+        return Verdict(False, f"what {other.op} chooses from lies in memory")
+    if not _is_worth_repeating(graph, node, other):
+        return Verdict(False, "the reader broadcasts it, and it is dear to compute again")
+    return Verdict(True, f"element by element before {_kind(plan, reader)}")
 
 
 def _is_worth_repeating(graph: Graph, node: Node, reader: Node) -> bool:
@@ -228,12 +338,9 @@ def _packs(plan: Plan, before: int, after: int) -> bool:
         folded = plan.graph.types[node.inputs[0]].element_count
         multiplies = what.row_count * what.columns * what.depth_count
         is_left = node.output not in _behind_views(plan, product.inputs[1])
-        return (
-            node.op.startswith("Reduce")
-            and is_left
-            and what.row_count <= FEW_ROWS
-            and 8 * folded <= multiplies
-        )
+        once = multiplies <= TASK_MULTIPLIES and folded <= SMALL_FOLD  # in one task, so not repeated
+        is_few = what.row_count <= FEW_ROWS and (once or 8 * folded <= multiplies)
+        return node.op.startswith("Reduce") and is_left and is_few
     return left_rows(body, product) == node
 
 

@@ -15,6 +15,7 @@ from ourcompiler.ir.graph import Graph, Node
 from ourcompiler.ir.index import Dim, Entry, Quotient, Remainder, Space
 from ourcompiler.ir.index_map import IndexMap, compose, identity
 from ourcompiler.ir.inverse import inverse
+from ourcompiler.passes.concat import is_joined
 from ourcompiler.storage import Storage, dense, ordered, seen_as
 
 TANGLE_COST = 0.15
@@ -76,6 +77,15 @@ def _write_demands(graph: Graph, producer: Node, name: str) -> Iterator[Demand]:
     fastest = written_fastest(producer.body, name)
     if fastest is not None and shape:
         yield Demand("writer", identity(shape), fastest, WRITER_WEIGHT * prod(shape))
+    if is_joined(producer):
+        for part in producer.inputs:
+            maker = graph.producers.get(part)
+            if maker is not None and graph.types[part].rank == len(shape):
+                assert maker.body is not None
+                own = written_fastest(maker.body, part)
+                if own is not None:
+                    count = graph.types[part].element_count
+                    yield Demand("writer of a part", identity(shape), own, WRITER_WEIGHT * count)
 
 
 def _reader_demands(graph: Graph, name: str) -> Iterator[Demand]:

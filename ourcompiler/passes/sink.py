@@ -51,6 +51,9 @@ def _moved(graph: Graph, node: Node, types: dict[str, TensorType]) -> list[Node]
     row = OPS.get(node.op)
     if row is None or not isinstance(row.code, Pointwise) or len(node.outputs) != 1:
         return None
+    apart = _through_concat(graph, node, types)
+    if apart is not None:
+        return apart
     for name in node.operands:
         view = graph.producers.get(name)
         if view is None or not _may_pass(graph, node, view):
@@ -70,6 +73,24 @@ def _moved(graph: Graph, node: Node, types: dict[str, TensorType]) -> list[Node]
         shown: dict[str, Attribute] = {"map": view["map"]}
         return [*before, computed, Node("View", (inner,), (node.output,), attributes(shown), view.origin)]
     return None
+
+
+def _through_concat(graph: Graph, node: Node, types: dict[str, TensorType]) -> list[Node] | None:
+    """A function of joined values as the joined functions of each: so it joins those who make the parts."""
+    joined = graph.producers.get(node.inputs[0])
+    if len(node.inputs) != 1 or joined is None:
+        return None
+    if joined.op != "Concat" or joined.output in graph.results or len(graph.readers[joined.output]) != 1:
+        return None
+    if any(name not in graph.producers or len(graph.readers[name]) != 1 for name in joined.inputs):
+        return None
+    made, parts = [], []
+    for name in joined.inputs:
+        part = fresh(node.output, types)
+        types[part] = TensorType(types[node.output].dtype, types[name].shape)
+        made.append(Node(node.op, (name,), (part,), node.attributes, node.origin))
+        parts.append(part)
+    return [*made, Node("Concat", tuple(parts), node.outputs, joined.attributes, joined.origin)]
 
 
 def _may_pass(graph: Graph, node: Node, view: Node) -> bool:

@@ -10,9 +10,10 @@ from itertools import count
 
 from ourcompiler.ir.graph import Array, Graph, Node
 from ourcompiler.ir.text import attribute_text
+from ourcompiler.ir.types import DType
 from ourcompiler.rewrite.cost import total
 from ourcompiler.rewrite.network import Network
-from ourcompiler.rewrite.rule import Replaced, Rule
+from ourcompiler.rewrite.rule import Family, Replaced, Rule
 from ourcompiler.rewrite.site import MisfitError, Site
 
 
@@ -30,6 +31,12 @@ class Application:
 
 
 Trace = list[Application]
+
+NARROW = frozenset({DType.F16, DType.BF16})
+EXACT = frozenset({Family.FOLD, Family.IDENTITY, Family.MOVEMENT})
+"""Families whose rules round nothing in another place. In half precision each rounding is a part of what a
+network computes: two steps of bfloat16 are already a percent.
+"""
 
 
 def apply_rules(graph: Graph, rules: Sequence[Rule], trace: Trace | None = None) -> Graph:
@@ -76,7 +83,10 @@ class Engine:
 
     def _visit(self, node: Node) -> None:
         """Apply the first rule that fits."""
+        is_narrow = self.network.types[node.output].dtype in NARROW
         for rule in self._rules_for(node.op):
+            if is_narrow and rule.family not in EXACT:
+                continue
             site = Site(self.network, node)
             try:
                 replaced = rule.apply(site)
