@@ -9,6 +9,7 @@ from ourcompiler.codegen.lower import Packed, Value, Workspace, lower
 from ourcompiler.ir.graph import Array, Graph
 from ourcompiler.ir.types import DType
 from ourcompiler.kernel.check import execute, poison
+from ourcompiler.passes.concat import place
 from ourcompiler.passes.layout import choose, storages
 from ourcompiler.pipeline import LAYOUT, optimize
 from ourcompiler.program import laid_out
@@ -21,29 +22,36 @@ def interpret(
 ) -> dict[str, Array]:
     """The results by their public names; raises `AccessError` for a kernel that touches what it must not."""
     whole = optimize(graph, without)
-    layouts = {} if LAYOUT in without else storages(choose(whole))
+    placement = place(whole, {} if LAYOUT in without else storages(choose(whole)))
+    layouts = placement.storages
+    types = dict(whole.types)
     held = {name: laid_out(array, _storage(whole, layouts, name)) for name, array in whole.constants.items()}
     held |= {name: np.asarray(inputs[name]).reshape(-1) for name in whole.inputs}
-    for node in whole.nodes:
+    for node in (placement.left.get(one.output, one) for one in whole.nodes):
+        if node is None:
+            continue
         assert node.body is not None
+        types |= {name: node.body.types[name] for name in node.outputs}
         names = (*node.inputs, *node.outputs)
-        own = {name: _storage(whole, layouts, name) for name in names}
+        own = {name: layouts.get(name) or dense(types[name].shape) for name in names}
         lowered = lower(Group(node.body, own, target, frozenset(whole.constants) & set(node.inputs)), node)
         arrays = []
         for one in lowered.arguments:
             match one:
                 case Value(name):
-                    if name not in held:
-                        held[name] = _empty(whole.types[name].dtype, own[name].count)
-                    arrays.append(held[name])
+                    owner = placement.owner(name)
+                    if owner not in held:
+                        count = (layouts.get(owner) or dense(types[owner].shape)).count
+                        held[owner] = _empty(types[owner].dtype, count)
+                    arrays.append(held[owner])
                 case Packed(name):
                     arrays.append(np.asarray(one.make(whole.constants[name])).reshape(-1))
                 case Workspace(dtype, count):
                     arrays.append(_empty(dtype, count))
         after = execute(lowered.kernel, arrays)
-        for one, array in zip(lowered.arguments, after, strict=True):
-            if isinstance(one, Value):
-                held[one.name] = array
+        for one, buffer, array in zip(lowered.arguments, lowered.kernel.buffers, after, strict=True):
+            if isinstance(one, Value) and buffer.is_written:
+                held[placement.owner(one.name)] = array
     return {
         public: held[value][: whole.types[value].element_count].reshape(whole.types[value].shape)
         for public, value in whole.outputs

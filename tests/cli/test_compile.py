@@ -16,7 +16,7 @@ from ourcompiler.pipeline import IMPORTED, PIPELINE
 STEPS = [IMPORTED, *(step.name for step in PIPELINE)]
 ENTRIES = [
     *("schema", "network", "target", "steps", "kernels_left", "kernels_in_paper", "distinct_kernels"),
-    *("copies", "kernels", "views", "layouts", "arena_bytes", "weights_bytes"),
+    *("copies", "kernels", "views", "layouts", "fusion", "arena_bytes", "weights_bytes"),
 ]
 
 
