@@ -26,16 +26,17 @@ COMMAND = "python -m ourcompiler.selftest.tour > docs/tour.md"
 TOLD = {
     "import": """The network as it was read: one row a node, in an order in which every value is made before it
 is read. Behind `// from` stand the ONNX nodes.""",
-    "rewrite": """Rules were applied until none fitted. What was written out by an exporter is one operator again;
-what is known is computed.""",
-    "views": """Nothing that only moves elements is left as an operator: it is a map from places of the result to
-places of what is read, on the edge, and maps one after another are one map.""",
-    "sink": """Maps went down past what is computed element by element, where that makes them meet a reader that
-takes them for nothing.""",
-    "fuse": """One row for each kernel. Its body is what it computes; views in it cost an address, no memory.""",
+    "rewrite": """Rules were applied until none fitted. What was written out by an exporter is one operator
+again; what is known is computed.""",
+    "views": """Nothing that only moves elements is left as an operator: it is a map from places of the result
+to places of what is read, on the edge, and maps one after another are one map.""",
+    "sink": """Maps went down past what is computed element by element, where that makes them meet a reader
+that takes them for nothing.""",
+    "fuse": """One row for each kernel. Its body is what it computes; views in it cost an address, no
+memory.""",
 }
-KERNEL = """The shortest of the {} kernels, as loops (the grammar is in [kernels.md](kernels.md)), and then as C.
-Tasks of a phase are shared out among the threads."""
+KERNEL = """The shortest of the {} kernels, as loops (the grammar is in [kernels.md](kernels.md)), and then as
+C. Tasks of a phase are shared out among the threads."""
 
 
 def network() -> Graph:
