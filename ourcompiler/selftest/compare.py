@@ -68,7 +68,12 @@ def verdict(drawn: Drawn, found: Arrays) -> str:
 
 
 def failures(
-    cases: Mapping[str, Drawn], folder: Path, *, target_name: str = "host", threads: int = 1
+    cases: Mapping[str, Drawn],
+    folder: Path,
+    *,
+    target_name: str = "host",
+    threads: int = 1,
+    without: Sequence[str] = (),
 ) -> dict[str, str]:
     """What is wrong with each graph that is not right; those that do not compile are found by halving."""
     if not cases:
@@ -76,7 +81,9 @@ def failures(
     graphs = {name: one.graph for name, one in cases.items()}
     inputs = {name: one.inputs for name, one in cases.items()}
     try:
-        found = run_all(graphs, inputs, folder / "package", target_name=target_name, threads=threads)
+        found = run_all(
+            graphs, inputs, folder / "package", target_name=target_name, threads=threads, without=without
+        )
     except Exception as error:  # whatever a broken pass raises
         if len(cases) == 1:
             return dict.fromkeys(cases, f"{type(error).__name__}: {error}")
@@ -85,7 +92,7 @@ def failures(
         wrong: dict[str, str] = {}
         for half in halves:
             some = {name: cases[name] for name in half}
-            wrong |= failures(some, folder, target_name=target_name, threads=threads)
+            wrong |= failures(some, folder, target_name=target_name, threads=threads, without=without)
         return wrong or dict.fromkeys(cases, f"only together: {type(error).__name__}: {error}")
     said = {name: verdict(one, found[name]) for name, one in cases.items()}
     return {name: text for name, text in said.items() if text}

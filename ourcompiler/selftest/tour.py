@@ -24,8 +24,8 @@ TARGET = "avx2"
 """Named, so that every machine writes the same tour."""
 COMMAND = "python -m ourcompiler.selftest.tour > docs/tour.md"
 TOLD = {
-    "import": """The network as it was read: one row a node, in an order in which every value is made before it
-is read. Behind `// from` stand the ONNX nodes.""",
+    "import": """The network as it was read: one row a node, in an order in which every value is made before
+it is read. Behind `// from` stand the ONNX nodes.""",
     "rewrite": """Rules were applied until none fitted. What was written out by an exporter is one operator
 again; what is known is computed.""",
     "views": """Nothing that only moves elements is left as an operator: it is a map from places of the result

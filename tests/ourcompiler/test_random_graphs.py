@@ -13,6 +13,7 @@ import onnxruntime
 import pytest
 
 from ourcompiler import reference
+from ourcompiler.pipeline import SWITCHES
 from ourcompiler.selftest import __main__ as command
 from ourcompiler.selftest import compare
 from ourcompiler.selftest.compare import TOLERANCE, drawn, failures, largest_error, nudged, smallest
@@ -45,6 +46,12 @@ def test_generated_code_computes_what_the_reference_does(threads: int, tmp_path:
 def test_so_it_does_for_every_target(name: str, tmp_path: Path) -> None:
     seeds = range(GRAPHS, GRAPHS + GRAPHS_ELSEWHERE)
     assert failures(drawn(seeds), tmp_path, target_name=name) == {}
+
+
+@pytest.mark.parametrize("switch", SWITCHES)
+def test_so_it_does_without_an_optimisation(switch: str, tmp_path: Path) -> None:
+    """Each is a choice: what comes after must not rely on it."""
+    assert failures(drawn(range(GRAPHS_ELSEWHERE)), tmp_path, without=(switch,)) == {}
 
 
 def runtime(case: Drawn) -> dict[str, np.ndarray]:
