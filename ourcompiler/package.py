@@ -1,4 +1,4 @@
-"""A compiled network on disk: `manifest.json`, the library, the weights.
+"""A compiled network on disk: `manifest.json`, the library (for a static target the program), the weights.
 
 The folder is written beside its place and moved there when it is complete.
 """
@@ -21,7 +21,7 @@ from ourcompiler.program import Program
 from ourcompiler.targets import Target
 
 VERSION = 1
-MANIFEST, LIBRARY, WEIGHTS = "manifest.json", "model.so", "weights.bin"
+MANIFEST, LIBRARY, PROGRAM, WEIGHTS = "manifest.json", "model.so", "model", "weights.bin"
 REGIONS = {
     "weights": "REGION_WEIGHTS",
     "arena": "REGION_ARENA",
@@ -46,15 +46,17 @@ class Package:
 
 
 def write(program: Program, folder: Path, *, jobs: int | None = None, key: str = "") -> Package:
-    """Build the library and write everything; raises `CompileError` when the C compiler fails. `key` is what
-    `key_of` will tell.
+    """Build the library, or the program for a target that is static, and write everything. `key` is what
+    `key_of` will tell. Raises `CompileError` when the C compiler fails.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".package-") as temporary:
         place = Path(temporary) / "package"
         place.mkdir()
-        sources = dict(_sources(program))
-        toolchain.build(sources, place / LIBRARY, program.target, jobs=jobs)
+        if program.target.is_static:
+            toolchain.build_program(sources_of(program), place / PROGRAM, program.target, jobs=jobs)
+        else:
+            toolchain.build(sources_of(program), place / LIBRARY, program.target, jobs=jobs)
         program.write_weights(place / WEIGHTS)
         (place / MANIFEST).write_text(
             json.dumps({**_manifest(program), "key": key}, indent=1) + "\n", encoding="utf-8"
@@ -108,6 +110,11 @@ def read(folder: Path) -> Package:
         raise CompileError(
             f"this is no package: {error}", where=str(folder), hint="compile it again"
         ) from error
+
+
+def sources_of(program: Program) -> dict[str, str]:
+    """The C files of a program by name, without those of the runtime."""
+    return dict(_sources(program))
 
 
 def _sources(program: Program) -> Iterator[tuple[str, str]]:

@@ -9,6 +9,7 @@ from ourcompiler.ir.graph import Graph
 from ourcompiler.passes.fuse import fuse
 from ourcompiler.passes.sink import sink
 from ourcompiler.passes.views import eliminate
+from ourcompiler.rewrite.engine import Trace
 from ourcompiler.rewrite.passes import rewrite
 from ourcompiler.verify import verify
 
@@ -17,16 +18,20 @@ Pass = Callable[[Graph], Graph]
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """A pass by its name; `optional` ones can be switched off, to show what each one gives."""
+    """A pass by its name; `optional` ones can be switched off, to show what each one gives.
+
+    `traced` is the same pass for one that applies rules: it adds what it applied to a list.
+    """
 
     name: str
     run: Pass
     optional: bool = True
+    traced: Callable[[Graph, Trace], Graph] | None = None
 
 
 IMPORTED = "import"
 PIPELINE = (
-    Step("rewrite", rewrite),
+    Step("rewrite", rewrite, traced=lambda graph, found: rewrite(graph, trace=found)),
     Step("views", eliminate, optional=False),
     Step("sink", lambda graph: eliminate(sink(graph))),
     Step("fuse", fuse, optional=False),
@@ -57,6 +62,7 @@ def states(
 ) -> Iterator[State]:
     """The graph after each step from `after` on, to the one named `stop_after` or the last.
 
+    `trace` is told every rule that was applied, after the step that applied it.
     Raises `CompileError` for a step that there is not, and when a pass leaves a graph that is not whole.
     """
     names = [IMPORTED, *(step.name for step in PIPELINE)]
@@ -73,12 +79,22 @@ def states(
     for step in PIPELINE[names.index(after) :]:
         if step.name not in without:
             started = time.perf_counter()
-            graph = step.run(graph)
+            graph = _run(step, graph, trace)
             seconds = time.perf_counter() - started
             verify(graph, step.name)
             yield State(step.name, graph, seconds)
         if step.name == stop_after:
             return
+
+
+def _run(step: Step, graph: Graph, trace: Callable[[str], None] | None) -> Graph:
+    if trace is None or step.traced is None:
+        return step.run(graph)
+    applied: Trace = []
+    graph = step.traced(graph, applied)
+    for one in applied:
+        trace(str(one))
+    return graph
 
 
 def optimize(graph: Graph, without: Sequence[str] = ()) -> Graph:

@@ -85,9 +85,8 @@ def make_program(graph: Graph, target: Target, storages: Mapping[str, Storage]) 
     """Lower every fused node of the graph and plan its memory."""
     placement = place(graph, storages)
     storages = placement.storages
-    nodes = [
-        one for one in (placement.left.get(node.output, node) for node in graph.nodes) if one is not None
-    ]
+    left = [placement.left.get(node.output, node) for node in graph.nodes]
+    nodes = [one for one in left if one is not None and _makes_something(one)]
     graph = replace(graph, nodes=tuple(nodes), types={**graph.types, **_types_of(nodes)})
     constant_names = frozenset(graph.constants)
     lowered = [_lowered(node, graph, target, storages, constant_names) for node in graph.nodes]
@@ -154,6 +153,12 @@ def _output_numbers(graph: Graph) -> dict[str, int]:
 
 def _workspace(step: int, place: int) -> str:
     return f"workspace {step} {place}"
+
+
+def _makes_something(node: Node) -> bool:
+    """Whether any value that it makes has an element: templates need not think of those without."""
+    assert node.body is not None
+    return any(node.body.types[value].element_count for _, value in node.body.outputs)
 
 
 def _types_of(nodes: list[Node]) -> dict[str, TensorType]:

@@ -28,17 +28,19 @@ FLAGS = (
     "-fno-trapping-math",
     "-ffp-contract=fast",
     "-fvisibility=default",
-    "-fno-sanitize=all",
     "-fno-stack-protector",
     "-Wall",
     "-Wno-unused",
     "-Wno-psabi",
     "-g0",
 )
+UNCHECKED = "-fno-sanitize=all"
+"""Said only where no check is asked for: `zig cc` takes it before any other word about them."""
+LINK_FLAGS = frozenset({"-shared", "-static"})
 TIMEOUT_S = 600
 OBJECTS_VARIABLE = "BENCH_OBJECTS"
 LINES_SHOWN = 8
-RUNTIME_FILES = ("kernels.h", "runtime.h", "runtime.c")
+RUNTIME_FILES = ("kernels.h", "runtime.h", "runtime.c", "main.c")
 
 
 def object_folder() -> Path:
@@ -59,12 +61,33 @@ def build(
 
     Raises `CompileError` with the compiler's last lines.
     """
-    texts = {**sources, "runtime.c": _runtime("runtime.c")}
+    _link({**sources, "runtime.c": _runtime("runtime.c")}, library, target, jobs, (*flags, "-shared"))
+
+
+def build_program(
+    sources: Mapping[str, str],
+    place: Path,
+    target: Target,
+    *,
+    jobs: int | None = None,
+    flags: Sequence[str] = (),
+) -> None:
+    """As `build`, into a program (`runtime/main.c`), which needs no library where the target is static."""
+    texts = {**sources, **{name: _runtime(name) for name in ("runtime.c", "main.c")}}
+    _link(texts, place, target, jobs, (*flags, "-static") if target.is_static else tuple(flags))
+
+
+def _link(
+    texts: Mapping[str, str], place: Path, target: Target, jobs: int | None, flags: tuple[str, ...]
+) -> None:
+    compile_flags = tuple(one for one in flags if one not in LINK_FLAGS)
+    if not any(one.startswith("-fsanitize=") for one in compile_flags):
+        compile_flags = (UNCHECKED, *compile_flags)
     with ThreadPoolExecutor(jobs or os.cpu_count() or 1) as pool:
-        objects = list(pool.map(lambda one: _object(one[0], one[1], target, tuple(flags)), texts.items()))
-    command = [*compiler(), "-target", target.triple, f"-mcpu={target.cpu}", "-shared", "-o", str(library)]
+        objects = list(pool.map(lambda one: _object(one[0], one[1], target, compile_flags), texts.items()))
+    command = [*compiler(), "-target", target.triple, f"-mcpu={target.cpu}", "-o", str(place)]
     command += [*flags, *map(str, objects), "-lm", "-lpthread", "-s"]
-    _run(command, library.name)
+    _run(command, place.name)
 
 
 def _object(name: str, text: str, target: Target, flags: tuple[str, ...]) -> Path:

@@ -35,7 +35,7 @@ GRAPH_SUFFIX, KERNEL_SUFFIX = ".graph", ".kernel"
     "--without", default="", metavar="STEPS", help="Optimisations to leave out, such as sink,layout."
 )
 @click.option("--explain", is_flag=True, help="Operators after each step, kernels, layouts, bytes.")
-@click.option("--trace-rules", is_flag=True, help="Every rewriting, as it happens.")
+@click.option("--trace-rules", is_flag=True, help="Every rule that was applied, on stderr.")
 @click.option("--time-passes", is_flag=True, help="How long each step took.")
 @click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Bind a symbolic dimension of a FILE.onnx.")
 @format_option("rich", "json")

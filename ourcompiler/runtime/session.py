@@ -3,6 +3,8 @@
 import _ctypes
 import ctypes
 import mmap
+import os
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
@@ -121,8 +123,14 @@ class _Mapped:
 
 
 def _library(path: Path) -> Any:
+    """The loader takes two libraries of one name for the same, even when the file is another one by now: so
+    every session has a name of its own for it.
+    """
     try:
-        library = ctypes.CDLL(str(path))
+        with tempfile.TemporaryDirectory(prefix="ours-") as folder:
+            link = Path(folder) / path.name
+            os.symlink(path.resolve(), link)
+            library = ctypes.CDLL(str(link))
     except OSError as error:
         raise CompileError(f"the library cannot be loaded: {error}", where=str(path)) from error
     pointer, number, size = ctypes.c_void_p, ctypes.c_int32, ctypes.c_int64
