@@ -30,7 +30,7 @@ MISTAKES = {
     "network far from any": ("run --models qqqq", "'qqqq'", "`bench models list`"),
     "no network": ("run --models=", "no network was named", "`all`"),
     "unknown framework": ("run --frameworks otr", "--frameworks", "'otr'", "did you mean ort"),
-    "framework far from any": ("run --frameworks qqqq", "--frameworks", "one of ort, ort-noopt"),
+    "framework far from any": ("run --frameworks qqqq", "--frameworks", "one of ours, ort, ort-noopt"),
     "no framework": ("run --frameworks ,", "--frameworks", "no framework was named", "of ort"),
     "unknown device": ("run --models tiny.onnx --device locla", "--device", "'locla'", "did you mean local"),
     "replay of nothing": ("run --models tiny.onnx --device replay:", "--device", "replay:FILE"),
