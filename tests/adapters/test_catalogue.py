@@ -77,7 +77,7 @@ def test_names_are_found_in_any_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "hint"), [("rot", "'ort'"), ("ort-nopt", "ort-noopt"), ("zzzzzz", "one of ort, ort-noopt")]
+    ("name", "hint"), [("rot", "'ort'"), ("ort-nopt", "ort-noopt"), ("zzzzzz", "one of ours, ort, ort-noopt")]
 )
 def test_an_unknown_name_suggests_the_nearest(name: str, hint: str) -> None:
     with pytest.raises(BenchError) as caught:

@@ -217,7 +217,6 @@ def test_an_idle_session_takes_no_processor_time(tmp_path: Path) -> None:
     assert time.process_time() - before < 0.05
 
 
-@pytest.mark.xfail(strict=True, reason="kernels that only copy are named pointwise, not copy")
 def test_copies_are_marked_as_layout_transformations(tmp_path: Path) -> None:
     source = write_five_axes(tmp_path / "net.onnx")
     profile = load(source, Setting(1, "fp32", profile=True)).profile(draw(source), 2)

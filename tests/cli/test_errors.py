@@ -31,7 +31,7 @@ MISTAKES = {
     "no network": ("run --models=", "no network was named", "`all`"),
     "unknown framework": ("run --frameworks otr", "--frameworks", "'otr'", "did you mean ort"),
     "framework far from any": ("run --frameworks qqqq", "--frameworks", "one of ours, ort, ort-noopt"),
-    "no framework": ("run --frameworks ,", "--frameworks", "no framework was named", "of ort"),
+    "no framework": ("run --frameworks ,", "--frameworks", "no framework was named", "of ours, ort"),
     "unknown device": ("run --models tiny.onnx --device locla", "--device", "'locla'", "did you mean local"),
     "replay of nothing": ("run --models tiny.onnx --device replay:", "--device", "replay:FILE"),
     "argument of local": ("run --models tiny.onnx --device local:x", "--device", "did you mean local"),
