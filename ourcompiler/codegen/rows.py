@@ -8,6 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from math import inf, prod
 
+from ourcompiler.codegen.accumulate import Total
 from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError
 from ourcompiler.codegen.fold import converted, wide
 from ourcompiler.codegen.group import Group
@@ -39,10 +40,13 @@ from ourcompiler.kernel.ir import (
     Store,
     apply,
     index,
+    plus,
     splat,
 )
 
 PASS_WORK = 12
+LONGEST_SUM = 256
+"""Elements that one accumulator adds up before it is added to another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,22 +124,45 @@ class Rows:
             found.update(zip(axes, parts, strict=True))
         return self.space.spread(self.scope.space, [found[axis] for axis in range(len(extents))])
 
-    def sweep(self, outer: Sequence[Affine], visit: "Visit") -> None:
-        """Once over the row: whole vectors first where lanes run along it."""
+    def sweep(self, outer: Sequence[Affine], visit: "Visit", *totals: Total) -> None:
+        """Once over the row: whole vectors first where lanes run along it. The totals of a long row are those
+        of its parts: a single sum of a million elements would lose three digits.
+        """
         scope, extents = self.scope, self.inner_extents
-        with ExitStack() as stack:
-            dims = [stack.enter_context(scope.axis(extent, "r")) for extent in extents[:-1]]
-            last = extents[-1]
-            start: Expr = index(0)
-            if self.along and self.lanes > 1:
-                stop = vector_end(scope, start, index(last), self.lanes)
-                with scope.loop(start, stop, self.lanes, "r") as name:
-                    dim = scope.dim(last, name)
-                    self._visit(visit, (*outer, *dims, dim), Lane(len(scope.extents) - 1, self.lanes))
-                start = stop
-            if start != index(last):
-                with scope.loop(start, index(last), 1, "r") as name:
-                    self._visit(visit, (*outer, *dims, scope.dim(last, name)), self.lane)
+        part = LONGEST_SUM * self.lanes * extents[0] // max(self.length, 1)
+        if not totals or len(extents) < 2 or part >= extents[0]:
+            with ExitStack() as stack:
+                dims = [stack.enter_context(scope.axis(extent, "r")) for extent in extents[:-1]]
+                self._along(outer, dims, visit)
+            return
+        step = max(part, 1)
+        with scope.loop(index(0), index(extents[0]), step, "c") as begin:
+            parts = [total.begin() for total in totals]
+            saved = [(total.name, total.rest) for total in totals]
+            for total, own in zip(totals, parts, strict=True):
+                total.name, total.rest = own.name, own.rest
+            end = scope.let(apply("min", plus(begin, index(step)), index(extents[0])), "p")
+            with scope.loop(begin, end, 1, "r") as name, ExitStack() as stack:
+                dims = [scope.dim(extents[0], name)]
+                dims += [stack.enter_context(scope.axis(extent, "r")) for extent in extents[1:-1]]
+                self._along(outer, dims, visit)
+            for total, own, (name_before, rest) in zip(totals, parts, saved, strict=True):
+                total.name, total.rest = name_before, rest
+                total.end(own)
+
+    def _along(self, outer: Sequence[Affine], dims: Sequence[Affine], visit: "Visit") -> None:
+        """The innermost loop."""
+        scope, last = self.scope, self.inner_extents[-1]
+        start: Expr = index(0)
+        if self.along and self.lanes > 1:
+            stop = vector_end(scope, start, index(last), self.lanes)
+            with scope.loop(start, stop, self.lanes, "r") as name:
+                dim = scope.dim(last, name)
+                self._visit(visit, (*outer, *dims, dim), Lane(len(scope.extents) - 1, self.lanes))
+            start = stop
+        if start != index(last):
+            with scope.loop(start, index(last), 1, "r") as name:
+                self._visit(visit, (*outer, *dims, scope.dim(last, name)), self.lane)
 
     def _visit(self, visit: "Visit", dims: tuple[Affine, ...], lane: Lane | None) -> None:
         inner = dims[len(dims) - len(self.inner_extents) :]
@@ -148,12 +175,12 @@ class Rows:
         first = Number(start, Kind(self.dtype))
         if not self.along:
             lanes = self.lane.count if self.lane else 1
-            return Total(self.scope, function, self.scope.variable(splat(first, lanes)), None)
+            return Total(self.scope, function, first, self.scope.variable(splat(first, lanes)), None)
         vector = self.scope.variable(splat(first, self.lanes)) if self.lanes > 1 else None
         rest = None
         if vector is None or self.inner_extents[-1] % self.lanes:
             rest = self.scope.variable(first)
-        return Total(self.scope, function, vector or rest, rest if vector else None)
+        return Total(self.scope, function, first, vector or rest, rest if vector else None)
 
 
 @dataclass
@@ -214,33 +241,6 @@ class Spot:
 Visit = Callable[[Spot], None]
 
 
-@dataclass
-class Total:
-    """A fold along the row, in lanes and for what they leave over."""
-
-    scope: Scope
-    function: str
-    name: Name | None
-    rest: Name | None
-
-    def add(self, value: Expr) -> None:
-        """One more element, or one for each lane."""
-        assert self.name is not None
-        into = self.name if value.kind.lanes == self.name.kind.lanes else self.rest
-        assert into is not None
-        self.scope.emit(Assign(into.name, Apply(self.function, (into, value), into.kind)))
-
-    def result(self, along: bool) -> Expr:
-        """The fold of all; one for each lane where lanes are rows."""
-        assert self.name is not None
-        found: Expr = self.name
-        if along and found.kind.lanes > 1:
-            found = Apply(f"lanes_{self.function}", (found,), Kind(found.kind.dtype))
-        if self.rest is not None:
-            found = Apply(self.function, (found, self.rest), found.kind)
-        return self.scope.let(found, "t")
-
-
 def _like(value: Expr, other: Expr) -> Expr:
     """The number in as many lanes."""
     return splat(value, other.kind.lanes)
@@ -270,7 +270,7 @@ def _softmax(rows: Rows, outer: Sequence[Affine]) -> None:
             spot.keep(power)
         total.add(power)
 
-    rows.sweep(outer, second)
+    rows.sweep(outer, second, total)
     found = total.result(rows.along)
     if rows.node.op == "Softmax":
         inverse = rows.scope.let(apply("div", _number(1.0, found), found), "t")
@@ -296,7 +296,7 @@ def _normalized(rows: Rows, outer: Sequence[Affine]) -> None:
             if centred:
                 total.add(value)
 
-        rows.sweep(outer, first)
+        rows.sweep(outer, first, *([total] if centred else []))
         if centred:
             found = total.result(rows.along)
             mean = rows.scope.let(apply("mul", found, _number(1.0 / max(rows.length, 1), found)), "t")
@@ -306,7 +306,7 @@ def _normalized(rows: Rows, outer: Sequence[Affine]) -> None:
         value = _from_mean(spot, mean)
         squares.add(apply("mul", value, value))
 
-    rows.sweep(outer, second)
+    rows.sweep(outer, second, squares)
     found = squares.result(rows.along)
     variance = apply("mul", found, _number(1.0 / max(rows.length, 1), found))
     root = apply("sqrt", apply("add", variance, _number(rows.node["epsilon"], found)))
