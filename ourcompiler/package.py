@@ -18,7 +18,6 @@ from ourcompiler.errors import CompileError
 from ourcompiler.ir.types import DType, TensorType
 from ourcompiler.kernel.ir import Kernel
 from ourcompiler.program import Program
-from ourcompiler.targets import Target
 
 VERSION = 1
 MANIFEST, LIBRARY, PROGRAM, WEIGHTS = "manifest.json", "model.so", "model", "weights.bin"
@@ -166,10 +165,3 @@ def _launches(program: Program) -> Iterator[str]:
             name = phase_name(kernel.name, phase)
             yield f"{{{name}, {one.tasks}, {first}, {len(step.arguments)}, {number}}}"
         first += len(step.arguments)
-
-
-def target_of(package: Package) -> Target:
-    """The row of the target that the package is for."""
-    from ourcompiler.targets import target
-
-    return target(package.target)

@@ -40,7 +40,6 @@ LINK_FLAGS = frozenset({"-shared", "-static"})
 TIMEOUT_S = 600
 OBJECTS_VARIABLE = "BENCH_OBJECTS"
 LINES_SHOWN = 8
-RUNTIME_FILES = ("kernels.h", "runtime.h", "runtime.c", "main.c")
 
 
 def object_folder() -> Path:

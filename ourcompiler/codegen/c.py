@@ -43,7 +43,6 @@ INFIX = {
 COMPARISONS = frozenset(
     {"less", "less_equal", "equal", "is_nan", "is_positive_infinity", "is_negative_infinity"}
 )
-LARGEST_U32 = 1 << 31
 
 
 def phase_name(kernel: str, number: int) -> str:

@@ -151,7 +151,7 @@ def _packer(anchor: Node, what: Contraction, tile: Tile) -> Callable[[Array], Ar
 
 
 def _without_unused(kernel: Kernel, arguments: list[Argument]) -> tuple[Kernel, list[Argument]]:
-    """Without buffers that nothing loads from or stores to; the rest is numbered anew in order."""
+    """Without buffers that nothing loads from or stores to; the rest keep their names."""
     used = buffers_used(kernel)
     kept = [
         (one, argument) for one, argument in zip(kernel.buffers, arguments, strict=True) if one.name in used

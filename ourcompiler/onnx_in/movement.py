@@ -8,9 +8,6 @@ import numpy as np
 from ourcompiler.onnx_in.site import Convert, Site, element_type
 from ourcompiler.ops.table import axes_of, axis_of
 
-ENDLESS = 2**62
-"""Ends beyond it mean "to the end" in exported graphs."""
-
 
 def _reshaped(site: Site, shape: Sequence[int]) -> Sequence[str]:
     return (site.emit("Reshape", (site.operand(0),), shape=tuple(int(one) for one in shape)),)

@@ -166,10 +166,6 @@ def _log_softmax(arrays: Arrays, facts: Facts) -> tuple[Array, ...]:
         return ((wide - _log_sum_exp(wide, axis, keepdims=True)).astype(x.dtype),)
 
 
-def _infer_hardmax(types: Types, facts: Facts) -> tuple[TensorType, ...]:
-    return _infer_float_same(types, facts)
-
-
 def _hardmax(arrays: Arrays, facts: Facts) -> tuple[Array, ...]:
     x, axis = operand(arrays), facts["axis"]
     out = np.zeros_like(x)
