@@ -50,7 +50,8 @@ class Stored:
     storage: Storage
 
 
-Ready = Callable[[Index], Expr]
+Ready = Callable[["Elements", Index], Expr]
+"""How an element of what the kernel has computed itself is found, for the block that asks."""
 Inline = Callable[["Elements", Node, Index], Expr]
 
 
@@ -58,7 +59,7 @@ Inline = Callable[["Elements", Node, Index], Expr]
 class Elements:
     """Elements of the values of a group's body, for one block of the kernel.
 
-    `ready` has values that the kernel computed itself, as a function of the index; `folds` how operators are
+    `ready` has values that the kernel computed itself; `folds` how operators are
     computed that need loops (those of a second result as `MaxPool.1`); `vector_lanes` are
     those that the target likes.
     """
@@ -94,7 +95,7 @@ class Elements:
 
     def _made(self, name: str, place: Index) -> Expr:
         if name in self.ready:
-            return self.ready[name](place)
+            return self.ready[name](self, place)
         if name in self.stored:
             return self._loaded(name, place)
         known = self.body.constants.get(name)

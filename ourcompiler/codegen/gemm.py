@@ -16,7 +16,7 @@ from ourcompiler.codegen.contraction import (
     choose_tile,
     contraction,
 )
-from ourcompiler.codegen.element import Index, Lane, NotInLanesError
+from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError
 from ourcompiler.codegen.gemm_left import direct_place, left_place, pack_left, source_place
 from ourcompiler.codegen.gemm_parts import F32, Gemm, Sink, make_cut
 from ourcompiler.codegen.gemm_right import pack_right_phase
@@ -210,7 +210,7 @@ def _finish_one(
     where = gemm.what.out(space, batch, rows, column)
     from_tile = space.add(space.multiply(offset, tile.columns), inner)
 
-    def ready(place: Index) -> Expr:
+    def ready(elements: Elements, place: Index) -> Expr:
         assert place == where, "what follows a product is element by element"
         value: Expr = elements.load(gemm.result, from_tile, F32)
         if gemm.factor is not None:

@@ -16,7 +16,8 @@ from ourcompiler.codegen.contraction import (
 from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError, Stored
 from ourcompiler.codegen.gemm_parts import Gemm
 from ourcompiler.codegen.group import Group
-from ourcompiler.codegen.rows import Spot, write_row
+from ourcompiler.codegen.row import Spot
+from ourcompiler.codegen.rows import write_row
 from ourcompiler.codegen.scope import Scope
 from ourcompiler.ir.graph import Graph, Node
 from ourcompiler.ir.index import ZERO, Affine
@@ -135,7 +136,7 @@ def row_place(
     """The index at which the left side reads a value."""
     seen: list[Index] = []
 
-    def ready(place: Index) -> Expr:
+    def ready(elements: Elements, place: Index) -> Expr:
         seen.append(place)
         return Number(0.0, Kind(F32))
 

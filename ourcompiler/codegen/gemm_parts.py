@@ -65,6 +65,23 @@ class Gemm:
         return self.what.depth_count * self.tile.columns
 
 
+LEAST_TASKS = 16
+"""Tasks that blocks of whole rows are cut into, if there are as many tiles."""
+
+
+def tiles_in_block(tiles: int, batches: int, most: int) -> int:
+    """How many tiles of rows a task takes: at most `most`, and few enough to share them out."""
+    found = max(1, min(tiles, most))
+    while found > 1 and batches * -(-tiles // found) < LEAST_TASKS:
+        found = -(-found // 2)
+    return found
+
+
+def whole_rows(count: int) -> Cut:
+    """No cut by panels: a task has `count` whole rows."""
+    return Cut(count, 1 << 30, 1, 1)
+
+
 def make_cut(what: Contraction, tile: Tile, packed_left: bool, l2_bytes: int) -> Cut:
     """Enough tasks to share out, blocks of the left side that stay in the second cache."""
     multiplies = what.batch_count * what.row_count * what.columns * what.depth_count

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ourcompiler.codegen import attention, gemm, nest, rows, sequential
+from ourcompiler.codegen import attention, finish, gemm, nest, rows, sequential
 from ourcompiler.codegen.contraction import Contraction, Tile, panel_count
 from ourcompiler.codegen.gemm_right import right_array_shape
 from ourcompiler.codegen.group import Group
@@ -125,7 +125,11 @@ def _product(group: Group, anchor: Node) -> tuple[Kernel, list[Argument]]:
     what, tile, _ = gemm.plan(group, anchor)
     right = f"b{len(group.stored)}"
     extra = _right_side(group, anchor, what, tile)
-    kernel = gemm.lower(group, anchor, "kernel", right)
+    after = finish.finish(group.body, anchor)
+    if after is None:
+        kernel = gemm.lower(group, anchor, "kernel", right)
+    else:
+        kernel = finish.lower(group, after, "kernel", right)
     buffer = Buffer(right, DType.F32, isinstance(extra, Workspace))
     return replace(kernel, buffers=(*kernel.buffers, buffer)), [extra]
 

@@ -4,7 +4,7 @@ from enum import Enum
 
 from ourcompiler.codegen.element import INLINE
 from ourcompiler.codegen.fold import FOLDS
-from ourcompiler.codegen.rows import PASSES
+from ourcompiler.codegen.row_passes import PASSES
 from ourcompiler.codegen.sequential import LOWERINGS
 from ourcompiler.ir.graph import Graph, Node
 from ourcompiler.ir.types import DType
