@@ -276,6 +276,7 @@ SPECIAL: Mapping[str, Callable[[Apply, list[str]], str]] = {
     "is_nan": lambda expr, args: f"({args[0]} != {args[0]})",
     "is_positive_infinity": lambda expr, args: f"({args[0]} == {_infinity(expr, '')})",
     "is_negative_infinity": lambda expr, args: f"({args[0]} == {_infinity(expr, '-')})",
+    "within": lambda expr, args: f"within({args[0]}, {args[1]})",
     "floor_quotient": lambda expr, args: f"floor_quotient({args[0]}, {args[1]})",
     "floor_remainder": lambda expr, args: f"floor_remainder({args[0]}, {args[1]})",
     "floor": lambda expr, args: args[0] if expr.kind.dtype not in FLOATS else f"floor_{expr.kind}({args[0]})",

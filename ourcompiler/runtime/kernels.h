@@ -298,6 +298,14 @@ static inline i64 whole_i64(f64 x) {
 static inline u64 whole_u64(f64 x) { return x != x || x <= 0 ? 0 : x >= 0x1p64 ? UINT64_MAX : (u64)x; }
 
 /* Places: rounded down, whatever the sign; divisors are positive. */
+/* An index that the data says, of `size` elements. Outside of them the run is told, and reads the first. */
+extern i32 ours_fault;
+static inline i64 within(i64 place, i64 size) {
+  if (place < 0) place += size;
+  if (place >= 0 && place < size) return place;
+  __atomic_store_n(&ours_fault, 1, __ATOMIC_RELAXED);
+  return 0;
+}
 static inline i64 floor_quotient(i64 a, i64 b) { return a / b - (a % b < 0); }
 static inline i64 floor_remainder(i64 a, i64 b) { return a % b + (a % b < 0 ? b : 0); }
 
