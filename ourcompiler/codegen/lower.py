@@ -124,14 +124,21 @@ def anchor_of(group: Group) -> tuple[Node | None, Role]:
 def _product(group: Group, anchor: Node) -> tuple[Kernel, list[Argument]]:
     what, tile, _ = gemm.plan(group, anchor)
     right = f"b{len(group.stored)}"
-    extra = _right_side(group, anchor, what, tile)
+    extra: list[Argument] = [_right_side(group, anchor, what, tile)]
     after = finish.finish(group.body, anchor)
     if after is None:
-        kernel = gemm.lower(group, anchor, "kernel", right)
+        count = gemm.left_count(group, anchor)
+        left = f"b{len(group.stored) + 1}" if count else ""
+        kernel = gemm.lower(group, anchor, "kernel", right, left)
+        if count:
+            extra.append(Workspace(DType.F32, count))
     else:
         kernel = finish.lower(group, after, "kernel", right)
-    buffer = Buffer(right, DType.F32, isinstance(extra, Workspace))
-    return replace(kernel, buffers=(*kernel.buffers, buffer)), [extra]
+    buffers = tuple(
+        Buffer(f"b{number}", DType.F32, isinstance(one, Workspace))
+        for number, one in enumerate(extra, len(group.stored))
+    )
+    return replace(kernel, buffers=(*kernel.buffers, *buffers)), extra
 
 
 def _packer(anchor: Node, what: Contraction, tile: Tile) -> Callable[[Array], Array]:

@@ -210,7 +210,7 @@ def _as_prologue(plan: Plan, number: int, reader: int, after: int | None) -> Ver
         return Verdict(False, f"{_kind(plan, after)} would compute it more than once")
     if other.op in INLINE and other.op != "Concat":
         return Verdict(False, f"what {other.op} chooses from lies in memory")
-    if not _is_worth_repeating(graph, node, other):
+    if plan.roles[reader] is not Role.PRODUCT and not _is_worth_repeating(graph, node, other):
         return Verdict(False, "the reader broadcasts it, and it is dear to compute again")
     return Verdict(True, f"element by element before {_kind(plan, reader)}")
 

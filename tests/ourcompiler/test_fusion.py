@@ -8,12 +8,13 @@ import pytest
 
 from ourcompiler import reference
 from ourcompiler.build import Builder
+from ourcompiler.compile import program_of
 from ourcompiler.ir.graph import Array, Graph
 from ourcompiler.ir.types import DType, TensorType
 from ourcompiler.ops.conv import conv_facts
 from ourcompiler.pipeline import optimize
 from ourcompiler.selftest.together import run_all
-from ourcompiler.targets import runnable_here
+from ourcompiler.targets import runnable_here, target
 from tests.ourcompiler.test_generated import near
 
 TOLERANCE = 3e-6
@@ -93,6 +94,22 @@ def expectation_of_channels(draw: Drawn) -> str:
     return draw.one("Conv", power, draw.constant(1, 7, 1, 1), "", **conv_facts(2))
 
 
+def rows_packed_ahead(draw: Drawn) -> str:
+    """Few rows and many columns: a normalised left side is packed once, before anything is multiplied."""
+    return draw.one("Sigmoid", draw.dense(draw.norm(draw.input(1, 61, 96)), 700))
+
+
+def rows_packed_ahead_for_each_batch(draw: Drawn) -> str:
+    left = draw.one("Exp", draw.input(2, 5, 70))
+    return draw.one("MatMul", left, draw.constant(2, 70, 3000, scale=0.1))
+
+
+def windows_packed_ahead(draw: Drawn) -> str:
+    x = draw.input(1, 40, 3, 4)
+    weight = draw.constant(900, 40, 3, 3, scale=0.05)
+    return draw.one("Conv", x, weight, draw.constant(900), **conv_facts(2, pads=1))
+
+
 @dataclass(frozen=True)
 class Joined:
     """A graph, and how many kernels it is."""
@@ -112,6 +129,9 @@ CASES: Mapping[str, Joined] = {
         Joined(gate_of_columns, 1),
         Joined(expectation, 1),
         Joined(expectation_of_channels, 1),
+        Joined(rows_packed_ahead, 1),
+        Joined(rows_packed_ahead_for_each_batch, 1),
+        Joined(windows_packed_ahead, 1),
     )
 }
 
@@ -139,6 +159,13 @@ def results(
 @pytest.mark.parametrize("name", CASES)
 def test_as_many_kernels_as_expected(name: str) -> None:
     assert len(optimize(graph_of(CASES[name])).nodes) == CASES[name].kernels
+
+
+@pytest.mark.parametrize("name", [name for name in CASES if "ahead" in name])
+def test_a_left_side_is_packed_once(name: str) -> None:
+    """A phase of its own before the one that multiplies."""
+    program = program_of(optimize(graph_of(CASES[name])), target(runnable_here()[0]))
+    assert [len(kernel.phases) for kernel in program.kernels.values()] == [2]
 
 
 @pytest.mark.parametrize("name", CASES)
