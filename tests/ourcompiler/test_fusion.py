@@ -94,6 +94,18 @@ def expectation_of_channels(draw: Drawn) -> str:
     return draw.one("Conv", power, draw.constant(1, 7, 1, 1), "", **conv_facts(2))
 
 
+def channels_in_lanes(draw: Drawn) -> str:
+    """A depthwise convolution with what follows it, and one of four channels a group after that."""
+    x = draw.input(1, 48, 17, 19)
+    first = draw.one(
+        "Conv", x, draw.constant(48, 1, 5, 5), draw.constant(48), **conv_facts(2, pads=2, group=48)
+    )
+    bent = draw.one("Relu", draw.one("Add", first, x))
+    return draw.one(
+        "Conv", bent, draw.constant(48, 4, 3, 3), "", **conv_facts(2, strides=2, pads=1, group=12)
+    )
+
+
 def rows_packed_ahead(draw: Drawn) -> str:
     """Few rows and many columns: a normalised left side is packed once, before anything is multiplied."""
     return draw.one("Sigmoid", draw.dense(draw.norm(draw.input(1, 61, 96)), 700))
@@ -129,6 +141,7 @@ CASES: Mapping[str, Joined] = {
         Joined(gate_of_columns, 1),
         Joined(expectation, 1),
         Joined(expectation_of_channels, 1),
+        Joined(channels_in_lanes, 2),
         Joined(rows_packed_ahead, 1),
         Joined(rows_packed_ahead_for_each_batch, 1),
         Joined(windows_packed_ahead, 1),
