@@ -13,6 +13,7 @@ from benchsuite.stats import Interval, geometric_mean
 from reports.cells import RunData
 from reports.speedup import VARIANT_MARK, interval_text
 from reports.table import Table, cells
+from reports.wording import counted
 
 SWITCHED_OFF = "no-"
 
@@ -86,7 +87,7 @@ def ablation_table(found: Ablation) -> Table:
     )
     columns = cells("without", "time ÷ time with all", "networks", "most on", "left out")
     remark = "one is off at a time: factors of optimisations that overlap do not multiply to that of all"
-    threads = f"{found.threads} thread{'' if found.threads == 1 else 's'}"
+    threads = counted(found.threads, "thread")
     return Table(
         f"What each optimisation of {found.framework} gives, {threads}", columns, rows, remarks=(remark,)
     )

@@ -34,6 +34,7 @@ from reports.as_markdown import markdown
 from reports.as_rich import draw_rich
 from reports.breakdown import Breakdown, align
 from reports.breakdown_tables import breakdown_tables
+from reports.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,9 +234,7 @@ def _print(
     out: Path | None,
 ) -> None:
     key = asked.key
-    title = (
-        f"{key.model}, {key.threads} thread{'' if key.threads == 1 else 's'}, {key.precision}, {key.device}"
-    )
+    title = f"{key.model}, {counted(key.threads, 'thread')}, {key.precision}, {key.device}"
     if form == "json":
         print_json("bench.breakdown/1", **_document(align(found), refused, key))
         return

@@ -113,7 +113,7 @@ def test_trouble_is_on_top(run: RunData) -> None:
     text = page(run, banners=("2 regressions: <b>",))
     assert (
         text.index("2 regressions: &lt;b&gt;")
-        < text.index("4 cells have no good number")
+        < text.index("4 cells without a good number")
         < text.index("<h2>")
     )
 
