@@ -7,12 +7,14 @@ import random
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 from benchsuite.journal import Journal
 
 PAGE_LIBRARIES = ("jinja2", "matplotlib", "ruptures")
 FAST = ("--set", "warm_up_seconds=0.01", "--set", "probe_seconds=0")
+QUICK_PROFILE = ("--set", "warm_up_seconds=0.01")
 
 
 @pytest.fixture
@@ -77,7 +79,7 @@ def test_breakdown_profiles_once_and_keeps_it(bench: Callable, tiny: Path, place
         "run", "--models", str(tiny), "--quiet", *FAST, "--set", "least_blocks=2", "--set", "most_blocks=2"
     )
     assert done.code == 0
-    first = bench("breakdown", str(tiny), "--inferences", "2")
+    first = bench("breakdown", str(tiny), "--inferences", "2", *QUICK_PROFILE)
     assert first.code == 0
     assert "profiling ort\nprofiling ort-noopt\n" in first.err
     for text in (
@@ -95,7 +97,7 @@ def test_breakdown_profiles_once_and_keeps_it(bench: Callable, tiny: Path, place
     for one in again.document["frameworks"]:
         pieces = sum(piece["times_ns"].get(one["framework"], 0) for piece in again.document["pieces"])
         assert pieces + one["implicit_ns"] + one["unattributed_ns"] == one["total_ns"]
-    fresh = bench("breakdown", str(tiny), "--fresh", "--frameworks", "ort", "--inferences", "1")
+    fresh = bench("breakdown", str(tiny), "--fresh", "--frameworks", "ort", *QUICK_PROFILE)
     assert fresh.err == "profiling ort\n"
     for library in PAGE_LIBRARIES:
         pytest.importorskip(library, reason="the extra `reports` is not installed")
@@ -103,11 +105,18 @@ def test_breakdown_profiles_once_and_keeps_it(bench: Callable, tiny: Path, place
 
 
 def test_breakdown_without_a_run_is_only_printed(bench: Callable, tiny: Path, place: Path) -> None:
-    done = bench(
-        "breakdown", str(tiny), "--frameworks", "ort", "--inferences", "1", "--all", "--format", "md"
-    )
+    """Named from the folder it lies in, and its nodes have no names: their tensors' stand for them."""
+    network = onnx.load(tiny)
+    for node in network.graph.node:
+        node.name = ""
+    onnx.save(network, place / "unnamed.onnx")
+    typed = ("--frameworks", "ort,ort-noopt", "--inferences", "1", "--all", "--format", "md", *QUICK_PROFILE)
+    done = bench("breakdown", "unnamed.onnx", *typed)
     assert done.code == 0
-    assert "| ONNX nodes | operators |" in done.out
+    rows = [line.split(" | ")[0] for line in done.out.split("### ")[1].splitlines() if line.startswith("| ")]
+    assert rows[:3] == ["| ONNX nodes", "| :--", "| c0, r0"]
+    assert rows[3] == "| c1, y"
+    assert "name: ort 4 of 4, ort-noopt 4 of 4" in done.out
     assert not (place / "journal.db").exists()
 
 
