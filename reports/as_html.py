@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from benchsuite.ceiling import ceiling_of
 from reports import plots
-from reports.ablation import ablation_table, ablations
+from reports.ablation import ablation_tables, ablations
 from reports.breakdown import align
 from reports.breakdown_tables import breakdown_tables
 from reports.cells import Cell, Group, RunData, repeat_command
@@ -99,7 +99,7 @@ def _page(data: RunData, result: Speedups, past: Past, banners: tuple[str, ...])
         "latency": latency_table(data),
         **_rooflines(data),
         "ablations": [
-            {"plot": _markup(plots.waterfall(one)), "table": ablation_table(one)} for one in ablations(data)
+            {"plot": _markup(plots.ablation(one)), "tables": ablation_tables(one)} for one in ablations(data)
         ],
         "history": _history(data, past),
         "setup": setup_text(data),
