@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -14,7 +13,7 @@ from reports import plots
 from reports.ablation import ablation_tables, ablations
 from reports.breakdown import align
 from reports.breakdown_tables import breakdown_tables
-from reports.cells import Cell, Group, RunData, repeat_command
+from reports.cells import Cell, Group, RunData, repeat_command, typed_command
 from reports.compare import Comparison
 from reports.compare_table import comparison_table
 from reports.experiment import setup_text, versions
@@ -105,7 +104,7 @@ def _page(data: RunData, result: Speedups, past: Past, banners: tuple[str, ...])
         "setup": setup_text(data),
         "doubts": _doubts(data),
         "facts": _facts(data),
-        "command": shlex.join(data.run.command),
+        "command": typed_command(data.run),
         "commands": _commands(data),
         "footer": "Made by bench from its journal. The page needs no network and loads nothing.",
     }
