@@ -132,7 +132,7 @@ def command(
     cache: Path,
     **asked: object,
 ) -> None:
-    r"""Measure networks × frameworks on a device and print the speedup table.
+    """Measure networks × frameworks on a device and print the speedup table.
 
     \b
     bench run                                          the quick set on this machine
