@@ -44,7 +44,7 @@ from reports.as_rich import draw_rich
 from reports.cells import RunData, read_run
 from reports.speedup import choose_baseline, speedup_table, speedups
 
-DEFAULT_FRAMEWORKS = "tflite,mnn,tvm,ort"
+DEFAULT_FRAMEWORKS = "ours,tflite,mnn,tvm,ort"
 FRAMEWORKS_VARIABLE = "BENCH_FRAMEWORKS"
 FINE = {Status.OK, Status.REFUSED}
 
