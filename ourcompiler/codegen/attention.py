@@ -6,6 +6,7 @@ by the sum at the very end. The scores of the whole are never in memory (as Flas
 row is kept here, so nothing has to be corrected).
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
@@ -41,6 +42,7 @@ from ourcompiler.kernel.ir import (
 )
 
 F32 = DType.F32
+ROWS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -158,9 +160,12 @@ def lower(group: Group, found: Parts, name: str, right: tuple[str, str]) -> Kern
         first = scope.let(times(scope.place(block), what.rows), "p")
         last = scope.let(apply("min", plus(first, index(what.rows)), index(what.first.row_count)), "p")
         start = scope.dim(what.first.row_count, first) if blocks > 1 else constant(0)
+        count = scope.let(apply("sub", last, first), "n")
+        if found.softmax is not None:
+            _fill(scope, what, scores, count)
         _scores(group, found, scope, what, right[0], scores, tuple(batch), start, (first, last))
         if found.softmax is not None:
-            _powers(scope, what, scores, inverse, apply("sub", last, first))
+            _powers(scope, what, scores, inverse, count)
         kept = _kept_rows(group, found, scope, what, (tuple(batch), start, (first, last)))
         _mixed(group, found, scope, what, right[1], scores, inverse, tuple(batch), start, (first, last), kept)
         if kept is not None:
@@ -215,26 +220,47 @@ def _scores(
     lower_panels(gemm, batch, span)
 
 
+def _fill(scope: Scope, what: Plan, scores: str, count: Expr) -> None:
+    """The end of each row that no score is written to: its powers are 0. Long before it is read, because
+    a vector cannot be read while its parts are still being stored.
+    """
+    lanes = what.first_tile.lanes
+    if what.first.columns == what.width:
+        return
+    least = splat(Number(-inf, Kind(F32)), lanes)
+    with scope.loop(index(0), count, 1, "r") as row:
+        scope.emit(Store(scores, plus(times(row, what.width), index(what.width - lanes)), least))
+
+
 def _powers(scope: Scope, what: Plan, scores: str, inverse: str, count: Expr) -> None:
-    """Each row of scores becomes powers of e; the inverse of their sum is kept."""
+    """Each row of scores becomes powers of e; the inverse of their sum is kept. Some rows at once, because a
+    row's greatest, and its sum, are each waited for.
+    """
+    whole = scope.let(apply("sub", count, apply("remainder", count, index(ROWS_AT_ONCE))), "n")
+    with scope.loop(index(0), whole, ROWS_AT_ONCE, "r") as row:
+        _powers_of(scope, what, scores, inverse, [plus(row, index(one)) for one in range(ROWS_AT_ONCE)])
+    with scope.loop(whole, count, 1, "r") as row:
+        _powers_of(scope, what, scores, inverse, [row])
+
+
+def _powers_of(scope: Scope, what: Plan, scores: str, inverse: str, rows: Sequence[Expr]) -> None:
     lanes = what.first_tile.lanes
     kind = Kind(F32, lanes)
-    least = Number(-inf, Kind(F32))
-    with scope.loop(index(0), scope.let(count, "n"), 1, "r") as row:
-        base = scope.let(times(row, what.width), "s")
-        for column in range(what.first.columns, what.width):
-            scope.emit(Store(scores, plus(base, index(column)), least))
-        peak = scope.variable(splat(least, lanes))
-        with scope.loop(index(0), index(what.width), lanes, "j") as place:
+    bases = [scope.let(times(row, what.width), "s") for row in rows]
+    peaks = [scope.variable(splat(Number(-inf, Kind(F32)), lanes)) for _ in rows]
+    with scope.loop(index(0), index(what.width), lanes, "j") as place:
+        for base, peak in zip(bases, peaks, strict=True):
             value = Load(scores, plus(base, place), kind)
             scope.emit(Assign(peak.name, Apply("max", (peak, value), kind)))
-        top = scope.let(splat(scope.let(Apply("lanes_max", (peak,), Kind(F32))), lanes), "t")
-        total = scope.variable(splat(Number(0.0, Kind(F32)), lanes))
-        with scope.loop(index(0), index(what.width), lanes, "j") as place:
+    tops = [scope.let(splat(scope.let(Apply("lanes_max", (peak,), Kind(F32))), lanes), "t") for peak in peaks]
+    totals = [scope.variable(splat(Number(0.0, Kind(F32)), lanes)) for _ in rows]
+    with scope.loop(index(0), index(what.width), lanes, "j") as place:
+        for base, top, total in zip(bases, tops, totals, strict=True):
             at = plus(base, place)
             power = scope.let(apply("exp", apply("sub", Load(scores, at, kind), top)))
             scope.emit(Store(scores, at, power))
             scope.emit(Assign(total.name, Apply("add", (total, power), kind)))
+    for row, total in zip(rows, totals, strict=True):
         found = Apply("lanes_add", (total,), Kind(F32))
         scope.emit(Store(inverse, row, apply("div", Number(1.0, Kind(F32)), found)))
 
