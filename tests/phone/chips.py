@@ -17,7 +17,7 @@ class Cluster:
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A phone by its properties and files. `zones` are thermal zones: type and temperature in millidegrees."""
+    """A phone by its properties and files. `zones` are thermal zones: type and millidegrees."""
 
     properties: dict[str, str]
     clusters: tuple[Cluster, ...]

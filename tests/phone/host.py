@@ -1,4 +1,4 @@
-"""A private adb server for tests: own port, own key, no search for emulators; nothing of the user's is touched."""
+"""A private adb server for tests: own port, own key, no search for emulators; the user's is not touched."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def adb_binary() -> str | None:
 
 
 class AdbHome:
-    """`environment` is what a client needs to speak to this server: give it to subprocesses or to monkeypatch."""
+    """`environment` is what a client needs to speak to this server: give it to subprocesses."""
 
     def __init__(self, folder: Path, binary: str) -> None:
         self.binary = binary

@@ -102,7 +102,7 @@ class Phone:
         (self.root / KEYS).unlink(missing_ok=True)
 
     def processes(self) -> dict[int, str]:
-        """Command lines of what runs on the phone, by this machine's process numbers, without init and adbd."""
+        """Command lines of what runs on the phone, by process number here, without init and adbd."""
         found = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and self._is_ours(entry):
