@@ -32,7 +32,7 @@ class OursAdapter(Framework):
         return Conversion(
             tool="ourcompiler",
             distributions=("ziglang", "onnx", "numpy"),
-            options={**self.options, "target": _target_name()},
+            options={**self.options, "target": _target_name(setting)},
             files=files,
         )
 
@@ -43,15 +43,15 @@ class OursAdapter(Framework):
 
         switched_off = tuple(filter(None, self.options.get("without", "").split(",")))
         try:
-            compile_network(source, folder / PACKAGE, without=switched_off)
+            compile_network(source, folder / PACKAGE, target_name=_target_name(setting), without=switched_off)
         except CompileError as error:
             raise Unsupported(str(error)) from error
         return Converted(f"{PACKAGE}/manifest.json")
 
     def load(self, prepared: Prepared, setting: Setting) -> "OursSession":
         """Map the weights and start the threads."""
-        from ourcompiler.package import read
         from ourcompiler.runtime.session import Session as Loaded
+        from ourcompiler.stored import read
 
         package = read(prepared.path.parent)
         loaded = Loaded(package, threads=setting.threads)
@@ -59,10 +59,13 @@ class OursAdapter(Framework):
         return OursSession(loaded, facts, prepared.path)
 
 
-def _target_name() -> str:
+def _target_name(setting: Setting) -> str:
+    """The compiler's target for the machine that runs it; another machine than this must be 64-bit ARM."""
     from ourcompiler.targets import target
 
-    return target("host").name
+    if setting.machine not in ("", "aarch64"):
+        raise Unsupported(f"ourcompiler has no target for another machine of kind {setting.machine}")
+    return target(setting.machine or "host").name
 
 
 class OursSession:

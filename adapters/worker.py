@@ -192,7 +192,8 @@ def _limit_memory(limit_bytes: int | None) -> None:
 
 
 def _setting(request: Mapping[str, Any]) -> Setting:
-    return Setting(int(request["threads"]), request["precision"], bool(request.get("profile")))
+    profile, machine = bool(request.get("profile")), str(request.get("machine", ""))
+    return Setting(int(request["threads"]), request["precision"], profile, machine)
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from models.catalogue import resolve
 from models.draw import draw_inputs
 from models.materialize import materialize
 from ourcompiler.explain import PAPER_KERNELS
-from ourcompiler.package import Package
+from ourcompiler.stored import Package
 
 COLUMNS = ("network", "kernels", "SmartMem", "cold s", "warm s", "peak MB", "weights MB", "arena MB", "error")
 

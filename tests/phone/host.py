@@ -31,15 +31,17 @@ class AdbHome:
             trial.bind(("127.0.0.1", 0))
             self.port = int(trial.getsockname()[1])
         self.environment = {
-            "HOME": str(folder),
-            "ANDROID_USER_HOME": str(folder / ".android"),
             "ANDROID_ADB_SERVER_PORT": str(self.port),
             "ADB_LOCAL_TRANSPORT_MAX_PORT": "5553",
             "ADB": binary,
         }
+        self._private = {
+            "HOME": str(folder)
+        }  # where the key is; not in `environment`: caches are under HOME too
         (folder / ".android").mkdir(parents=True, exist_ok=True)
         self.run("keygen", str(folder / ".android/adbkey"))
         self.public_key = folder / ".android/adbkey.pub"
+        self.run("start-server")
 
     def run(
         self, *words: str, check: bool = True, timeout_s: float = TIMEOUT_S
@@ -47,7 +49,7 @@ class AdbHome:
         """One call of adb."""
         return subprocess.run(
             [self.binary, *words],
-            env={**os.environ, **self.environment},
+            env={**os.environ, **self.environment, **self._private},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
