@@ -15,8 +15,8 @@ from models.tiny_graphs import normal, write_attention_block, write_graph
 from ourcompiler import package
 from ourcompiler.compile import compile_network
 from ourcompiler.errors import CompileError
-from ourcompiler.stored import LIBRARY, MANIFEST, WEIGHTS, Package, read
 from ourcompiler.runtime.session import Session
+from ourcompiler.stored import LIBRARY, MANIFEST, WEIGHTS, Package, read
 
 TOKENS, WIDTH = 24, 64
 

@@ -1,7 +1,7 @@
 """Put a layer together: a tar with everything that is in it, named by its content, kept in the cache.
 
-A layer of wheels is a folder for PYTHONPATH. The base holds the C library's loader, the libraries, and Python,
-all from Debian's packages for 64-bit ARM; started through its loader it needs nothing of the phone's but Linux.
+A layer of wheels is a folder for PYTHONPATH. The base holds the loader, the C library, others, and Python,
+all from Debian's packages for 64-bit ARM; started through its loader it needs only the phone's Linux.
 """
 
 import hashlib
@@ -55,7 +55,7 @@ class Layer:
 
 
 def assemble(name: str, say: Callable[[str], None] = lambda _: None) -> Layer:
-    """The layer of that name, from the cache or made now; raises `BenchError` when its parts cannot be had."""
+    """The layer of that name, from the cache or made now; raises `BenchError` when parts cannot be had."""
     if name == CODE:
         return _publish(name, _base_folder() / "code", lambda made: write_code(made))
     key = hashlib.sha256(TABLE.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:DIGEST_DIGITS]

@@ -24,7 +24,7 @@ TRIALS = {
     "mnn": "_mnncengine",
     "ncnn": "ncnn",
 }
-"""What is imported once when a layer is new: it shows that it runs here, and leaves compiled code for later."""
+"""What is imported once when a layer is new: it shows that it runs, and leaves compiled code for later."""
 SPARE = 1.1
 """Bytes on the phone's disk for a byte of a file: blocks are not full."""
 

@@ -62,7 +62,7 @@ def refusal(framework: str) -> str | None:
 
 
 def layers_of(frameworks: Sequence[str]) -> tuple[str, ...]:
-    """The layers that frameworks need, the lowest first; raises `BenchError` for one that cannot run there."""
+    """The layers that frameworks need, the lowest first; raises `BenchError` for one that cannot run."""
     table = layer_table()
     needed: dict[str, None] = {BASE: None}
     for framework in frameworks:

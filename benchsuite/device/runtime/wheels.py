@@ -1,4 +1,4 @@
-"""Wheels of PyPI for the phone's Python: pip downloads them here, by sha256; they are unpacked, not installed."""
+"""Wheels of PyPI for the phone's Python: downloaded here by pip and sha256, unpacked, not installed."""
 
 import subprocess
 import sys
@@ -13,9 +13,8 @@ from platformdirs import user_cache_path
 from benchsuite.device.runtime.table import Wheel
 from models.errors import BenchError
 
-PLATFORMS = tuple(f"manylinux_2_{minor}_aarch64" for minor in (41, 39, 35, 34, 31, 28, 27, 24, 17)) + (
-    "manylinux2014_aarch64",
-)
+GLIBC_MINORS = (41, 39, 35, 34, 31, 28, 27, 24, 17)
+PLATFORMS = (*(f"manylinux_2_{minor}_aarch64" for minor in GLIBC_MINORS), "manylinux2014_aarch64")
 """Every C library for which a wheel may have been built and that the base's is not older than."""
 DOWNLOAD_TIMEOUT_S = 900
 
