@@ -32,7 +32,7 @@ class OursAdapter(Framework):
         return Conversion(
             tool="ourcompiler",
             distributions=("ziglang", "onnx", "numpy"),
-            options={**self.options, "target": _target_name(setting)},
+            options={**self.options, "target": _target_name(setting.target)},
             files=files,
         )
 
@@ -43,7 +43,7 @@ class OursAdapter(Framework):
 
         switched_off = tuple(filter(None, self.options.get("without", "").split(",")))
         try:
-            compile_network(source, folder / PACKAGE, target_name=_target_name(setting), without=switched_off)
+            compile_network(source, folder / PACKAGE, target_name=setting.target, without=switched_off)
         except CompileError as error:
             raise Unsupported(str(error)) from error
         return Converted(f"{PACKAGE}/manifest.json")
@@ -59,13 +59,10 @@ class OursAdapter(Framework):
         return OursSession(loaded, facts, prepared.path)
 
 
-def _target_name(setting: Setting) -> str:
-    """The compiler's target for the machine that runs it; another machine than this must be 64-bit ARM."""
+def _target_name(name: str) -> str:
     from ourcompiler.targets import target
 
-    if setting.machine not in ("", "aarch64"):
-        raise Unsupported(f"ourcompiler has no target for another machine of kind {setting.machine}")
-    return target(setting.machine or "host").name
+    return target(name).name
 
 
 class OursSession:

@@ -100,12 +100,12 @@ def run_requests(
     return [load, {"do": "run", "iterations": 2, "rewarm": 1}, {"do": "outputs", "path": outputs}]
 
 
-def converted(framework: str, source: Path, folder: Path, machine: str) -> tuple[Path, Mapping[str, str]]:
+def converted(framework: str, source: Path, folder: Path, target: str) -> tuple[Path, Mapping[str, str]]:
     """What the framework loads, made on this machine: the ONNX file itself, or what it is converted to."""
     if framework == "ort":
         return source, {}
     folder.mkdir(parents=True)
-    setting = {"threads": 2, "precision": "fp32", "machine": machine}
+    setting = {"threads": 2, "precision": "fp32", "target": target}
     request = {
         "do": "convert",
         "framework": framework,
@@ -126,7 +126,7 @@ def test_outputs_are_those_of_this_machine(
     there: list[Mapping[str, Any]] = []
     link.shell(f"mkdir -p {SCRATCH}", TIMEOUT_S)
     for name, source in sources.items():
-        own, options = converted(framework, source, tmp_path / "here" / name, "")
+        own, options = converted(framework, source, tmp_path / "here" / name, "host")
         inputs = source.with_suffix(".npz")
         here += run_requests(framework, str(own), options, str(inputs), str(tmp_path / f"{name}.npz"))
         path, options = own, options
