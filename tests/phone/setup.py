@@ -124,6 +124,10 @@ def main() -> None:
             print(why_not() or "the test phone can run here")
         else:
             print(f"test phone: {make().root.parent}")
+        if "--vm" in sys.argv:
+            from tests.phone.vm import VmParts  # which imports this module
+
+            print(f"virtual phone: {VmParts().made().folder}")
     except Unavailable as error:
         print(f"{error}: its tests will be skipped")
 
