@@ -1,6 +1,7 @@
 """The slower test phone: a virtual machine with a kernel of its own, eight cores, real /proc and placement.
 
-Made of the other phone's tree as an initramfs, Debian's kernel for 64-bit ARM and its qemu. Beyond the other: `taskset` with all cores of the chip, memory of its own, a kernel that says so itself.
+Made of the other phone's tree as an initramfs, Debian's kernel for 64-bit ARM and its qemu. Beyond the other:
+`taskset` with all cores of the chip, memory of its own, a kernel that says so itself.
 """
 
 import hashlib
@@ -40,7 +41,8 @@ mkdir -p /dev/pts && mount -t devpts -o mode=0620,ptmxmode=0666 devpts /dev/pts
 for one in failover net_failover virtio_net virtio_mmio; do insmod /modules/$one.ko; done
 ifconfig lo up
 ifconfig eth0 10.0.2.15 up
-while true; do /system/bin/as_shell /apex/com.android.adbd/bin/adbd </dev/null >/dev/null 2>&1; sleep 0.2; done
+exec </dev/null >/dev/null 2>&1
+while true; do as_shell /apex/com.android.adbd/bin/adbd; sleep 0.2; done
 """
 
 
