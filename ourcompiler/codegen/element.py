@@ -4,7 +4,8 @@ This is where fusion happens: what a group's body says is followed back to what 
 code generation, with SmartMem's index comprehension in place of its data movement).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
@@ -50,7 +51,8 @@ class Stored:
     storage: Storage
 
 
-Ready = Callable[[Index], Expr]
+Ready = Callable[["Elements", Index], Expr]
+"""How an element of what the kernel has computed itself is found, for the block that asks."""
 Inline = Callable[["Elements", Node, Index], Expr]
 
 
@@ -58,7 +60,7 @@ Inline = Callable[["Elements", Node, Index], Expr]
 class Elements:
     """Elements of the values of a group's body, for one block of the kernel.
 
-    `ready` has values that the kernel computed itself, as a function of the index; `folds` how operators are
+    `ready` has values that the kernel computed itself; `folds` how operators are
     computed that need loops (those of a second result as `MaxPool.1`); `vector_lanes` are
     those that the target likes.
     """
@@ -78,6 +80,15 @@ class Elements:
         """Whether what is computed now may lie outside, so that nothing may be computed ahead."""
         return self._guards > 0
 
+    @contextmanager
+    def under_guard(self, is_guard: bool = True) -> Iterator[None]:
+        """What is computed inside is read only where a condition holds."""
+        self._guards += is_guard
+        try:
+            yield
+        finally:
+            self._guards -= is_guard
+
     def inside(self, lane: Lane | None) -> "Elements":
         """The same for a block further inside."""
         return replace(self, lane=lane, _known={}, _guards=0)
@@ -94,7 +105,7 @@ class Elements:
 
     def _made(self, name: str, place: Index) -> Expr:
         if name in self.ready:
-            return self.ready[name](place)
+            return self.ready[name](self, place)
         if name in self.stored:
             return self._loaded(name, place)
         known = self.body.constants.get(name)
@@ -160,9 +171,8 @@ class Elements:
                 conditions.append(apply("less", self.scope.place(guard.index), index(guard.size), kind=FLAG))
         if not conditions:
             return self.at(source, place)
-        self._guards += 1
-        value = self.at(source, place)
-        self._guards -= 1
+        with self.under_guard():
+            value = self.at(source, place)
         condition = conditions[0]
         for one in conditions[1:]:
             condition = apply("and", condition, one)
@@ -185,14 +195,11 @@ class Elements:
         )
 
     def dynamic(self, value: Expr, size: int) -> Affine:
-        """An index that the data says, counted from the front and kept inside."""
+        """An index that the data says, counted from the front; one that lies outside ends the run."""
         if value.kind.lanes > 1:
             raise NotInLanesError
         wide = value if value.kind == INDEX else Apply("cast", (value,), INDEX)
-        counted = Apply(
-            "where", (apply("less", wide, index(0), kind=FLAG), apply("add", wide, index(size)), wide), INDEX
-        )
-        kept = apply("max", apply("min", counted, index(size - 1)), index(0))
+        kept = Apply("within", (wide, index(size)), INDEX)
         return self.scope.dim(size, kept if self._guards else self.scope.let(kept, "g"))
 
 
@@ -301,12 +308,11 @@ def _concat(elements: Elements, node: Node, place: Index) -> Expr:
             moved = (*place[:axis], space.add(where, constant(-start)), *place[axis + 1 :])
             parts.append((start, name, moved))
         start += size
-    elements._guards += len(parts) > 1
-    found = elements.at(parts[-1][1], parts[-1][2])
-    for (_, name, moved), (after, _, _) in reversed(list(pairwise(parts))):
-        inside = apply("less", elements.scope.place(where), index(after), kind=FLAG)
-        found = Apply("where", (inside, elements.at(name, moved), found), found.kind)
-    elements._guards -= len(parts) > 1
+    with elements.under_guard(len(parts) > 1):
+        found = elements.at(parts[-1][1], parts[-1][2])
+        for (_, name, moved), (after, _, _) in reversed(list(pairwise(parts))):
+            inside = apply("less", elements.scope.place(where), index(after), kind=FLAG)
+            found = Apply("where", (inside, elements.at(name, moved), found), found.kind)
     return found
 
 

@@ -16,9 +16,15 @@ from ourcompiler.codegen.contraction import (
     choose_tile,
     contraction,
 )
-from ourcompiler.codegen.element import Index, Lane, NotInLanesError
-from ourcompiler.codegen.gemm_left import direct_place, left_place, pack_left, source_place
-from ourcompiler.codegen.gemm_parts import F32, Gemm, Sink, make_cut
+from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError
+from ourcompiler.codegen.gemm_left import (
+    direct_place,
+    left_place,
+    pack_left,
+    pack_left_phase,
+    source_place,
+)
+from ourcompiler.codegen.gemm_parts import F32, Gemm, Sink, make_cut, packs_ahead
 from ourcompiler.codegen.gemm_right import pack_right_phase
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.nest import store
@@ -117,7 +123,7 @@ def _left_reader(gemm: Gemm, batch: Place, row: Affine, height: int, first: Expr
     """How the tile's rows are read: from the packed block, or in place with the start of each row kept."""
     scope, what = gemm.scope, gemm.what
     if gemm.packed_left:
-        relative = scope.let(times(apply("sub", scope.place(row), first), gemm.left_stride), "left")
+        relative = scope.let(gemm.left_row(batch, scope.place(row), first), "left")
 
         def packed(number: int, depth: Place) -> Expr:
             flat = scope.place(scope.space.linear(depth, what.depth))
@@ -210,7 +216,7 @@ def _finish_one(
     where = gemm.what.out(space, batch, rows, column)
     from_tile = space.add(space.multiply(offset, tile.columns), inner)
 
-    def ready(place: Index) -> Expr:
+    def ready(elements: Elements, place: Index) -> Expr:
         assert place == where, "what follows a product is element by element"
         value: Expr = elements.load(gemm.result, from_tile, F32)
         if gemm.factor is not None:
@@ -249,17 +255,30 @@ def plan(group: Group, node: Node) -> tuple[Contraction, Tile, bool]:
     return what, tile, direct_place(group, Scope(), what, node) is None
 
 
-def lower(group: Group, node: Node, name: str, right: str) -> Kernel:
-    """The kernel; `right` is its name for the buffer of the packed right side."""
+def left_count(group: Group, node: Node) -> int:
+    """Elements of the left side if it is packed as a whole before anything is multiplied, else 0."""
+    what, tile, packed_left = plan(group, node)
+    is_ahead = packed_left and packs_ahead(what, tile, group.target.l2_bytes)
+    return what.batch_count * what.row_count * what.depth_count if is_ahead else 0
+
+
+def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Kernel:
+    """The kernel; `right` is its name for the buffer of the packed right side, `left` that for a left side
+    that is packed as a whole.
+    """
     what, tile, packed_left = plan(group, node)
     scope = Scope()
-    cut = make_cut(what, tile, packed_left, group.target.l2_bytes)
+    cut = make_cut(what, tile, packed_left and not left, group.target.l2_bytes)
     gemm = Gemm(group, node, scope, what, tile, cut, packed_left, right, left_stride=what.depth_count)
     gemm.result = scope.local(F32, tile.rows * tile.columns)
-    if packed_left:
-        gemm.left = scope.local(F32, cut.row_block * what.depth_count)
     phases = []
     if not is_packed(group, node):
         phases.append(pack_right_phase(group, scope, what, tile, right))
+    if left:
+        gemm.left, gemm.left_is_whole = left, True
+        phases.append(pack_left_phase(gemm))
+        gemm.left_is_ready = True
+    elif packed_left:
+        gemm.left = scope.local(F32, cut.row_block * what.depth_count)
     phases.append(lower_tiles(gemm))
     return group.kernel(name, [scope], phases)

@@ -67,8 +67,8 @@ def _pack_columns(
                 value = what.right(elements, batch, depth, column)
             else:
                 inside = apply("less", scope.place(column), index(what.columns), kind=FLAG)
-                elements._guards += 1
-                found = what.right(elements, batch, depth, column)
+                with elements.under_guard():
+                    found = what.right(elements, batch, depth, column)
                 value = Apply("where", (inside, found, Number(0.0, found.kind)), found.kind)
             place = scope.space.add(scope.space.multiply(base, tile.columns), offset)
             store(scope, buffer, place, value, elements.step(place), lane)

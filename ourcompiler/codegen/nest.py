@@ -244,7 +244,7 @@ def _numbers(place: Index) -> list[int]:
 
 
 def _always(value: Expr) -> Ready:
-    return lambda place: value
+    return lambda elements, place: value
 
 
 @contextmanager

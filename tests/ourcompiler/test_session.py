@@ -74,6 +74,23 @@ def test_inputs_that_do_not_fit_are_told(session: Session, name: str) -> None:
     assert session.run(inputs())["y"].shape == (1, TOKENS, 40), "and it goes on"
 
 
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("wrong", [11, -12, 2**62, -(2**63)])
+def test_an_index_outside_is_told(made: Package, wrong: int, threads: int) -> None:
+    with Session(made, threads=threads) as session:
+        given = inputs()
+        given["ids"][0, 5] = wrong
+        with pytest.raises(CompileError, match=r"node '\w+.*an index in the data lies outside") as raised:
+            session.run(given)
+        assert "-n to n - 1" in str(raised.value)
+        with pytest.raises(CompileError, match="lies outside"):
+            session.profile()
+        given["ids"][0, 5] = -11
+        from_back = session.run(given)["y"]
+        given["ids"][0, 5] = 0
+        assert np.array_equal(session.run(given)["y"], from_back), "and it goes on"
+
+
 def test_inputs_may_lie_in_memory_as_they_like(session: Session) -> None:
     given = inputs()
     turned = {name: np.asfortranarray(np.flip(value, 1))[:, ::-1] for name, value in given.items()}
