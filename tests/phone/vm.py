@@ -21,6 +21,7 @@ from typing import Self
 from filelock import FileLock
 
 from benchsuite.device.debian import fetch, read_pins, unpack
+from benchsuite.device.scratch import make_scratch
 from models.errors import BenchError
 from tests.phone.cable import Cable, free_port
 from tests.phone.chips import S21, Chip, chip_files
@@ -108,7 +109,7 @@ class VmPhone:
 
     def __init__(self, public_key: Path, chip: Chip = S21) -> None:
         made = VmParts().present()
-        self._folder = Path(tempfile.mkdtemp(prefix="bench-test-phone-vm-"))
+        self._folder = make_scratch()
         root = self._folder / "root"
         shutil.copytree(parts().root, root, symlinks=True)
         names = {name: value for name, value in chip.properties.items() if name != "service.adb.listen_addrs"}
