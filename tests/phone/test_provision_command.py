@@ -8,6 +8,7 @@ from click.testing import CliRunner
 from benchsuite.cli.devices_provision import command
 from benchsuite.device.runtime.provision import PLACE
 from models.errors import BenchError
+from tests.cli.test_json import CHECKERS
 from tests.phone.host import AdbHome
 from tests.phone.phone import Phone
 
@@ -25,6 +26,9 @@ def test_there_and_back(phone: Phone, adb_home: AdbHome) -> None:
     )
     assert done.exit_code == 0, done.output
     said = json.loads(done.stdout)
+    checker = CHECKERS["bench.provision/1"]
+    checker.check(said)
+    assert set(checker.fields) == checker.seen
     assert [one.rpartition("/")[2].partition("-")[0] for one in said["layers"]] == ["base", "numpy", "code"]
     assert "processor" in said["refused"]["tvm"]
     assert sorted(adb_home.shell(phone.serial, f"ls -d {PLACE}/*").stdout.split()) == sorted(said["layers"])

@@ -3,7 +3,6 @@
 import dataclasses
 import json
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,19 +10,23 @@ from typing import Any
 import numpy as np
 import pytest
 
+from adapters.catalogue import adapter
+from adapters.environments import environments, interpreter, is_made
+from adapters.protocol import MAIN_ENVIRONMENT, Setting
 from benchsuite.device.adb.binary import Adb
 from benchsuite.device.adb.link import Link
 from benchsuite.device.adb.server import AdbServerLink
 from benchsuite.device.runtime import provision as provisioning
 from benchsuite.device.runtime.assemble import assemble
 from benchsuite.device.runtime.provision import PLACE, Runtime, provision, provisioned, push_layer, remove
+from benchsuite.device.runtime.table import layer_table
 from benchsuite.gate import compare
 from models.errors import BenchError
 from tests.phone.host import AdbHome
 from tests.phone.networks import NETWORKS, inputs_of
 from tests.phone.phone import Phone
 
-FRAMEWORKS = ("ours", "ort", "mnn", "tflite")
+FRAMEWORKS = tuple(sorted(set(layer_table().frameworks) - {"ort-noopt"}))
 SCRATCH = "/data/local/tmp/bench/test"
 TIMEOUT_S = 300.0
 Requests = Sequence[Mapping[str, Any]]
@@ -59,10 +62,10 @@ def sources(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: write(folder / f"{name}.onnx") for name, write in NETWORKS.items()}
 
 
-def asked_here(requests: Requests) -> list[dict[str, Any]]:
+def asked_here(requests: Requests, environment: str = MAIN_ENVIRONMENT) -> list[dict[str, Any]]:
     """The replies of a worker of this machine."""
     lines = "".join(json.dumps(one) + "\n" for one in requests)
-    command = [sys.executable, "-m", "adapters.worker"]
+    command = [str(interpreter(environment)), "-m", "adapters.worker"]
     done = subprocess.run(
         command, input=lines, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
     )
@@ -102,8 +105,11 @@ def run_requests(
 
 def converted(framework: str, source: Path, folder: Path, target: str) -> tuple[Path, Mapping[str, str]]:
     """What the framework loads, made on this machine: the ONNX file itself, or what it is converted to."""
-    if framework == "ort":
-        return source, {}
+    conversion = adapter(framework).conversion(Setting(threads=2, precision="fp32", target=target))
+    if conversion is None:
+        return source, adapter(framework).options
+    if conversion.environment != MAIN_ENVIRONMENT and not is_made(environments()[conversion.environment]):
+        pytest.skip(f"needs the environment {conversion.environment}: bench frameworks install {framework}")
     folder.mkdir(parents=True)
     setting = {"threads": 2, "precision": "fp32", "target": target}
     request = {
@@ -113,7 +119,7 @@ def converted(framework: str, source: Path, folder: Path, target: str) -> tuple[
         "folder": str(folder),
         **setting,
     }
-    (reply,) = asked_here([request])
+    (reply,) = asked_here([request], conversion.environment)
     return folder / reply["file"], reply["options"]
 
 
@@ -156,7 +162,9 @@ def test_a_second_time_nothing_is_pushed(ready: tuple[Link, Runtime]) -> None:
     assert provision(link, FRAMEWORKS, said.append) == runtime
     assert said == []
     assert provisioned(link, FRAMEWORKS) == runtime
-    assert provisioned(link, ["ncnn"]) is None
+    link.shell(f"mv {runtime.folders[-2]} {runtime.folders[-2]}.new")
+    assert provisioned(link, FRAMEWORKS) is None
+    link.shell(f"mv {runtime.folders[-2]}.new {runtime.folders[-2]}")
 
 
 def test_python_starts_children_and_knows_its_place(ready: tuple[Link, Runtime]) -> None:
@@ -202,7 +210,7 @@ def test_a_phone_that_is_too_full(
 @pytest.mark.parametrize(
     ("framework", "message"),
     [
-        ("openvino", "openvino does not run on a phone: the layer of OpenVINO"),
+        ("iree", "iree does not run on a phone: networks are compiled by IREE for this machine's processor"),
         ("tvm", "tvm does not run on a phone: networks are compiled by TVM for this machine's processor"),
         ("tflit", "no runtime for a phone is known for tflit\n  try: did you mean tflite?"),
     ],

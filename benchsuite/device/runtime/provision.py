@@ -23,6 +23,7 @@ TRIALS = {
     "litert": "ai_edge_litert.interpreter",
     "mnn": "_mnncengine",
     "ncnn": "ncnn",
+    "openvino": "openvino",
 }
 """What is imported once when a layer is new: it shows that it runs, and leaves compiled code for later."""
 SPARE = 1.1
