@@ -193,6 +193,10 @@ def test_a_damaged_layer_does_not_arrive(
     assert link.shell(f"ls {PLACE}").out == ""
     push_layer(link, layer)
     assert link.shell(f"ls {PLACE}").out.split() == [layer.folder_name]
+    link.shell(f"mkdir {PLACE}/code-0123456789abcdef {PLACE}/other-0123456789abcdef")
+    monkeypatch.setattr(provisioning, "layers_of", lambda _: ("code",))
+    provision(link, ["ours"])
+    assert link.shell(f"ls {PLACE}").out.split() == [layer.folder_name, "other-0123456789abcdef"]
     remove(link)
     assert link.shell(f"ls {PLACE} 2>/dev/null; true").out == ""
 

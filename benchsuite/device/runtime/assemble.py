@@ -25,7 +25,7 @@ from benchsuite.device.runtime.wheels import unpack_wheels
 
 CACHE_VARIABLE = "BENCH_RUNTIME"
 DIGEST_DIGITS = 16
-TAR, SUMS = "layer.tar", "sha256sums"
+TAR, FACTS, SUMS = "layer.tar", "layer.json", "sha256sums"
 LOADER = "ld-linux-aarch64.so.1"
 LIBRARIES = Path("usr/lib/aarch64-linux-gnu")
 NOT_NEEDED = re.compile(
@@ -57,13 +57,15 @@ class Layer:
 def assemble(name: str, say: Callable[[str], None] = lambda _: None) -> Layer:
     """The layer of that name, from the cache or made now; raises `BenchError` when parts cannot be had."""
     if name == CODE:
-        return _publish(name, _base_folder() / "code", lambda made: write_code(made))
+        return _publish(name, None, write_code)
     key = hashlib.sha256(TABLE.read_bytes() + Path(__file__).read_bytes()).hexdigest()[:DIGEST_DIGITS]
     place = _base_folder() / f"{name}-{key}"
     place.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{place}.lock"):
-        if (place / "layer.json").is_file():
+        if (place / FACTS).is_file():
             return _read(place)
+        for older in place.parent.glob(f"{name}-*/"):
+            shutil.rmtree(older, ignore_errors=True)
         say(f"putting together the layer {name}")
         return _publish(name, place, _base if name == BASE else lambda made: _wheels(name, made))
 
@@ -106,10 +108,12 @@ def _wheels(name: str, made: Path) -> None:
     unpack_wheels(table.wheels[name], table.python, made)
 
 
-def _publish(name: str, place: Path, make: Callable[[Path], None]) -> Layer:
-    """Make the content in a temporary folder and put its tar in place, whole or not at all."""
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".make-") as temporary:
+def _publish(name: str, place: Path | None, make: Callable[[Path], None]) -> Layer:
+    """Make the content in a temporary folder and put its tar in place, whole or not at all; without a place
+    in one named by the content, which stays when it is there already.
+    """
+    _base_folder().mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=_base_folder(), prefix=".make-") as temporary:
         made, ready = Path(temporary) / "made", Path(temporary) / "ready"
         made.mkdir()
         ready.mkdir()
@@ -117,16 +121,19 @@ def _publish(name: str, place: Path, make: Callable[[Path], None]) -> Layer:
         sums, bytes_in_all = _sums(made)
         (made / SUMS).write_text(sums, encoding="utf-8")
         digest = hashlib.sha256((sums + _links(made)).encode()).hexdigest()[:DIGEST_DIGITS]
+        place = place or _base_folder() / f"{name}-{digest}"
+        if (place / FACTS).is_file():
+            return _read(place)
         _write_tar(made, ready / TAR)
         facts = {"name": name, "digest": digest, "bytes": bytes_in_all, "files": sums.count("\n")}
-        (ready / "layer.json").write_text(json.dumps(facts) + "\n", encoding="utf-8")
+        (ready / FACTS).write_text(json.dumps(facts) + "\n", encoding="utf-8")
         shutil.rmtree(place, ignore_errors=True)
         os.replace(ready, place)
     return _read(place)
 
 
 def _read(place: Path) -> Layer:
-    facts = json.loads((place / "layer.json").read_text(encoding="utf-8"))
+    facts = json.loads((place / FACTS).read_text(encoding="utf-8"))
     return Layer(facts["name"], facts["digest"], place / TAR, facts["bytes"], facts["files"])
 
 

@@ -71,6 +71,7 @@ def provision(
     if trial:
         for layer in new:
             _try(link, runtime, layer.name, say)
+    _remove_older(link, layers)
     return runtime
 
 
@@ -123,6 +124,14 @@ def push_layer(link: Link, layer: Layer) -> None:
 def remove(link: Link) -> None:
     """Remove every layer from the phone."""
     link.shell(f"rm -rf {PLACE}", UNPACK_TIMEOUT_S)
+
+
+def _remove_older(link: Link, layers: Sequence[Layer]) -> None:
+    """Remove layers of the same names with other contents: every change of bench's code makes one."""
+    kept, names = {one.folder_name for one in layers}, {one.name for one in layers}
+    older = [one for one in present(link) if one.rpartition("-")[0] in names and one not in kept]
+    if older:
+        link.shell(f"cd {PLACE} && rm -rf {shlex.join(sorted(older))}", UNPACK_TIMEOUT_S)
 
 
 def _check_space(link: Link, layers: Sequence[Layer]) -> None:
