@@ -35,9 +35,8 @@ class AdbHome:
             "ADB_LOCAL_TRANSPORT_MAX_PORT": "5553",
             "ADB": binary,
         }
-        self._private = {
-            "HOME": str(folder)
-        }  # where the key is; not in `environment`: caches are under HOME too
+        # Where the key and the log are; not in `environment`, because caches are under HOME too.
+        self._private = {"HOME": str(folder), "TMPDIR": str(folder)}
         (folder / ".android").mkdir(parents=True, exist_ok=True)
         self.run("keygen", str(folder / ".android/adbkey"))
         self.public_key = folder / ".android/adbkey.pub"
