@@ -11,11 +11,11 @@ from itertools import pairwise
 
 from ourcompiler.codegen.scope import Scope
 from ourcompiler.ir.graph import Graph, Node
-from ourcompiler.ir.index import Affine, Dim, constant
+from ourcompiler.ir.index import Affine, Atom, Dim, Quotient, Remainder, constant
 from ourcompiler.ir.index_map import Guard, IndexMap
 from ourcompiler.ir.scalar import Scalar, operand
 from ourcompiler.ir.types import FLOATS, DType
-from ourcompiler.kernel.ir import FLAG, INDEX, Apply, Expr, Kind, Load, Number, apply, index, splat
+from ourcompiler.kernel.ir import FLAG, INDEX, Apply, Expr, Kind, Load, Number, apply, index, plus, splat
 from ourcompiler.ops.catalogue import OPS
 from ourcompiler.ops.table import Pointwise, View
 from ourcompiler.storage import Storage
@@ -33,14 +33,47 @@ class NotInLanesError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Even:
+    """What has to hold when the kernel runs for the lanes of a vector to lie side by side: quotients and
+    guards that are the same for the first lane and the last. Nothing may depend on dimensions beyond `known`.
+    """
+
+    scope: Scope
+    count: int
+    known: int
+    found: dict[Expr, None] = field(default_factory=dict)
+
+    def same_quotient(self, of: Affine, by: int, step: int) -> None:
+        """The quotient of all lanes is that of the first."""
+        first, last = self._ends(of, step)
+        kept = [Apply("floor_quotient", (one, index(by)), INDEX) for one in (first, last)]
+        self.found[apply("equal", kept[0], kept[1], kind=FLAG)] = None
+
+    def inside(self, where: Affine, size: int, step: int) -> None:
+        """All lanes lie within a size."""
+        first, last = self._ends(where, step)
+        low, high = (first, last) if step > 0 else (last, first)
+        self.found[apply("less_equal", index(0), low, kind=FLAG)] = None
+        self.found[apply("less", high, index(size), kind=FLAG)] = None
+
+    def _ends(self, of: Affine, step: int) -> tuple[Expr, Expr]:
+        if any(number >= self.known for number in of.dims):
+            raise NotInLanesError
+        first = self.scope.place(of)
+        return first, plus(first, index((self.count - 1) * step))
+
+
+@dataclass(frozen=True, slots=True)
 class Lane:
     """Dimension `dim` of the scope counts vectors of `count` lanes; its value is that of the first one, and a
-    whole number of vectors if it `is_aligned`.
+    whole number of vectors if it `is_aligned`. With `even`, lanes need to lie side by side only where that
+    holds.
     """
 
     dim: int
     count: int
     is_aligned: bool = False
+    even: Even | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,10 +179,20 @@ class Elements:
         if self.lane is None or self.lane.dim not in where.dims:
             return 0
         mine = Dim(self.lane.dim)
-        for atom, _ in where.terms:
+        total = where.coefficient(mine)
+        for atom, factor in where.terms:
             if atom != mine and self.lane.dim in Affine(0, ((atom, 1),)).dims:
-                raise NotInLanesError
-        return where.coefficient(mine)
+                total += factor * self._step_of(atom, self.lane.even)
+        return total
+
+    def _step_of(self, atom: Atom, even: Even | None) -> int:
+        """That of a quotient or remainder, where the quotient is the same for all lanes."""
+        if even is None or not isinstance(atom, Quotient | Remainder):
+            raise NotInLanesError
+        inner = self.step(atom.of)
+        if inner:
+            even.same_quotient(atom.of, atom.by, inner)
+        return inner if isinstance(atom, Remainder) else 0
 
     def through(self, shown: IndexMap, source: str, place: Index) -> Expr:
         """The element that a view shows; where its guards do not hold, its fill."""
@@ -163,8 +206,12 @@ class Elements:
         conditions: list[Expr] = []
         for guard in guards:
             low, high = self.scope.space.bounds(guard.index)
-            if (low < 0 or high >= guard.size) and self.step(guard.index):
-                raise NotInLanesError
+            if (low < 0 or high >= guard.size) and (step := self.step(guard.index)):
+                assert self.lane is not None
+                if self.lane.even is None:
+                    raise NotInLanesError
+                self.lane.even.inside(guard.index, guard.size, step)
+                continue
             if low < 0:
                 conditions.append(apply("less_equal", index(0), self.scope.place(guard.index), kind=FLAG))
             if high >= guard.size:

@@ -8,12 +8,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from ourcompiler.codegen.contraction import Contraction, Place, contraction
-from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError, Ready, Stored
+from ourcompiler.codegen.element import Elements, Index, Lane, Ready, Stored
 from ourcompiler.codegen.fold import FOLDS
 from ourcompiler.codegen.gemm import is_packed, lower_panels, plan
 from ourcompiler.codegen.gemm_parts import Gemm, tiles_in_block, whole_rows
 from ourcompiler.codegen.gemm_right import pack_right_phase
 from ourcompiler.codegen.group import Group
+from ourcompiler.codegen.lanes import sweep
 from ourcompiler.codegen.nest import lanes_for, store, vector_end
 from ourcompiler.codegen.role import Role, role
 from ourcompiler.codegen.row_passes import PASSES
@@ -231,20 +232,8 @@ def _along(
             where = group.storages[value].at(scope.space, place)
             store(scope, group.stored[value].buffer, where, found, elements.step(where), lane)
 
-    start: Expr = index(0)
-    if lanes > 1:
-        try:
-            with scope.attempt():
-                stop = vector_end(scope, start, index(width), lanes)
-                with scope.loop(start, stop, lanes, "j") as name:
-                    column = scope.dim(width, name)
-                    one(column, Lane(len(scope.extents) - 1, lanes, True))
-                start = stop
-        except NotInLanesError:
-            start = index(0)
-    if start != index(width):
-        with scope.loop(start, index(width), 1, "j") as name:
-            one(scope.dim(width, name), None)
+    whole = vector_end(scope, index(0), index(width), lanes)
+    sweep(scope, (index(0), whole, index(width)), width, lanes, one)
 
 
 def width_of(what: Contraction, lanes: int) -> int:

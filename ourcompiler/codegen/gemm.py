@@ -16,7 +16,7 @@ from ourcompiler.codegen.contraction import (
     choose_tile,
     contraction,
 )
-from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError
+from ourcompiler.codegen.element import Elements, Index, Lane
 from ourcompiler.codegen.gemm_left import (
     direct_place,
     left_place,
@@ -27,7 +27,8 @@ from ourcompiler.codegen.gemm_left import (
 from ourcompiler.codegen.gemm_parts import F32, Gemm, Sink, make_cut, packs_ahead
 from ourcompiler.codegen.gemm_right import pack_right_phase
 from ourcompiler.codegen.group import Group
-from ourcompiler.codegen.nest import store
+from ourcompiler.codegen.lanes import sweep
+from ourcompiler.codegen.nest import store, vector_end
 from ourcompiler.codegen.scope import Scope, delinear_names
 from ourcompiler.ir.graph import ABSENT, Node
 from ourcompiler.ir.index import ZERO, Affine, constant
@@ -178,26 +179,12 @@ def _finish_row(gemm: Gemm, batch: Place, panel: Affine, rows: Place, row: tuple
         width = scope.let(apply("min", index(tile.columns), apply("sub", index(columns), begin)), "n")
     else:
         width = index(tile.columns)
-    start: Expr = index(0)
-    if lanes > 1:
-        try:
-            with scope.attempt():
-                stop = (
-                    width
-                    if columns % lanes == 0
-                    else scope.let(apply("sub", width, apply("remainder", width, index(lanes))), "n")
-                )
-                with scope.loop(index(0), stop, lanes, "j") as name:
-                    inner = scope.dim(min(tile.columns, columns), name)
-                    lane = Lane(len(scope.extents) - 1, lanes)
-                    _finish_one(gemm, batch, panel, rows, row, inner, lane)
-                start = stop
-        except NotInLanesError:
-            start = index(0)
-    if start != width:
-        with scope.loop(start, width, 1, "j") as name:
-            inner = scope.dim(min(tile.columns, columns), name)
-            _finish_one(gemm, batch, panel, rows, row, inner, None)
+    whole = width if columns % lanes == 0 else vector_end(scope, index(0), width, lanes)
+
+    def visit(inner: Affine, lane: Lane | None) -> None:
+        _finish_one(gemm, batch, panel, rows, row, inner, lane)
+
+    sweep(scope, (index(0), whole, width), min(tile.columns, columns), lanes, visit)
 
 
 def _finish_one(

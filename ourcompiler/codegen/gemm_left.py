@@ -16,6 +16,7 @@ from ourcompiler.codegen.contraction import (
 from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError, Stored
 from ourcompiler.codegen.gemm_parts import Gemm
 from ourcompiler.codegen.group import Group
+from ourcompiler.codegen.lanes import sweep
 from ourcompiler.codegen.nest import TASK_WORK
 from ourcompiler.codegen.row import Spot
 from ourcompiler.codegen.rows import write_row
@@ -180,23 +181,13 @@ def pack_left(gemm: Gemm, batch: Place, first: Expr, last: Expr) -> None:
 def _pack_depth(gemm: Gemm, batch: Place, rows: Place, outer: Place, base: Expr) -> None:
     """Along the innermost axis of the depth, in lanes where they lie side by side."""
     scope, what, lanes = gemm.scope, gemm.what, gemm.tile.lanes
-    extent, start = what.depth[-1], 0
+    extent = what.depth[-1]
     lanes = next((one for one in (16, 8, 4) if one <= min(lanes, extent)), 1)
-    if lanes > 1:
-        try:
-            with scope.attempt():
-                whole = extent - extent % lanes
-                with scope.loop(index(0), index(whole), lanes, "k") as name:
-                    inner = scope.dim(extent, name)
-                    _pack_one(
-                        gemm, batch, rows, (*outer, inner), base, Lane(len(scope.extents) - 1, lanes, True)
-                    )
-                start = whole
-        except NotInLanesError:
-            start = 0
-    if start < extent:
-        with scope.loop(index(start), index(extent), 1, "k") as name:
-            _pack_one(gemm, batch, rows, (*outer, scope.dim(extent, name)), base, None)
+
+    def visit(inner: Affine, lane: Lane | None) -> None:
+        _pack_one(gemm, batch, rows, (*outer, inner), base, lane)
+
+    sweep(scope, (index(0), index(extent - extent % lanes), index(extent)), extent, lanes, visit, "k")
 
 
 def _pack_one(gemm: Gemm, batch: Place, rows: Place, depth: Place, base: Expr, lane: Lane | None) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from ourcompiler.codegen import attention, finish, gemm, nest, rows, sequential, window
-from ourcompiler.codegen.contraction import Contraction, Tile, panel_count
+from ourcompiler.codegen.contraction import Contraction, Tile, goes_by_channel, panel_count
 from ourcompiler.codegen.gemm_right import right_array_shape
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.role import Role, role
@@ -166,7 +166,8 @@ def _packer(anchor: Node, what: Contraction, tile: Tile) -> Callable[[Array], Ar
     def make(array: Array) -> Array:
         if anchor.op == "Conv":
             split = array.reshape(groups, array.shape[0] // groups, array.shape[1], -1)
-            matrix = split.transpose(0, 3, 2, 1).reshape(groups, what.depth_count, what.columns)
+            order = (0, 2, 3, 1) if goes_by_channel(array.shape) else (0, 3, 2, 1)
+            matrix = split.transpose(order).reshape(groups, what.depth_count, what.columns)
         else:
             matrix = array.reshape(what.batch_count, what.depth_count, what.columns)
         panels = panel_count(what.columns, tile)

@@ -170,6 +170,8 @@ CONV = OpDef(
         Sample((f32(1, 8, 3, 2), f32(8, 1, 2, 2), None), conv_facts(2, dilations=900, pads=450, group=8)),
         Sample((f32(1, 3, 15, 15), f32(5, 3, 3, 3), f32(5)), conv_facts(2, strides=2, dilations=2, pads=2)),
         Sample((f32(1, 4, 31), f32(6, 4, 5), f32(6)), conv_facts(1, pads=2)),
+        Sample((f32(2, 3, 24, 21), f32(20, 3, 8, 18), f32(20)), conv_facts(2, strides=2, pads=5)),
+        Sample((f32(1, 2, 12, 12), f32(5, 2, 4, 4), None), conv_facts(2, strides=4)),
         Sample((f32(1, 3, 5, 6, 7), f32(4, 3, 3, 3, 3), f32(4)), conv_facts(3, pads=1)),
         Sample(
             (f32(1, 2, 7, 8), f32(3, 2, 2, 3), None),
