@@ -1,4 +1,4 @@
-"""Write a compiled network to disk: `manifest.json`, the library (for a static target the program), the weights.
+"""Write a compiled network to disk: `manifest.json`, the library (the program, where static), the weights.
 
 The folder is written beside its place and moved there when it is complete.
 """
