@@ -192,7 +192,8 @@ def _limit_memory(limit_bytes: int | None) -> None:
 
 
 def _setting(request: Mapping[str, Any]) -> Setting:
-    return Setting(int(request["threads"]), request["precision"], bool(request.get("profile")))
+    threads, target = int(request["threads"]), request.get("target", "host")
+    return Setting(threads, request["precision"], bool(request.get("profile")), target)
 
 
 def _failure(error: BaseException) -> dict[str, Any]:

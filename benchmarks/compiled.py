@@ -26,7 +26,7 @@ from models.catalogue import resolve
 from models.draw import draw_inputs
 from models.materialize import materialize
 from ourcompiler.explain import PAPER_KERNELS
-from ourcompiler.package import Package
+from ourcompiler.stored import Package
 
 COLUMNS = (
     "network",

@@ -15,7 +15,7 @@ import numpy as np
 from ourcompiler.errors import CompileError
 from ourcompiler.ir.graph import Array
 from ourcompiler.ir.types import TensorType
-from ourcompiler.package import LIBRARY, WEIGHTS, Package
+from ourcompiler.stored import LIBRARY, WEIGHTS, Package
 from ourcompiler.targets import runnable_here
 
 

@@ -15,8 +15,8 @@ from models.tiny_graphs import normal, write_attention_block, write_graph
 from ourcompiler import package
 from ourcompiler.compile import compile_network
 from ourcompiler.errors import CompileError
-from ourcompiler.package import LIBRARY, MANIFEST, WEIGHTS, Package
 from ourcompiler.runtime.session import Session
+from ourcompiler.stored import LIBRARY, MANIFEST, WEIGHTS, Package, read
 
 TOKENS, WIDTH = 24, 64
 
@@ -36,7 +36,7 @@ def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Package:
 def own(made: Package, tmp_path: Path) -> Package:
     """A copy of the package that a test may break."""
     shutil.copytree(made.folder, tmp_path / "package")
-    return package.read(tmp_path / "package")
+    return read(tmp_path / "package")
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_a_file_that_is_missing_is_told(own: Package) -> None:
         Session(own)
     (own.folder / MANIFEST).unlink()
     with pytest.raises(CompileError, match="this is no package"):
-        package.read(own.folder)
+        read(own.folder)
 
 
 DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
@@ -191,14 +191,14 @@ def test_a_damaged_manifest_is_told(own: Package, name: str) -> None:
     path = own.folder / MANIFEST
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(CompileError, match=message):
-        package.read(own.folder)
+        read(own.folder)
 
 
 def test_a_manifest_that_is_cut_off_is_told(own: Package) -> None:
     path = own.folder / MANIFEST
     path.write_text(path.read_text()[:100])
     with pytest.raises(CompileError, match="this is no package"):
-        package.read(own.folder)
+        read(own.folder)
 
 
 def write_function(path: Path, op: str) -> Path:
@@ -237,7 +237,7 @@ def test_nothing_is_left_of_a_compilation_that_fails(tmp_path: Path, monkeypatch
     with pytest.raises(CompileError, match="the C compiler failed"):
         compile_network(write_function(tmp_path / "b.onnx", "Neg"), folder)
     assert [one.name for one in folder.parent.iterdir()] == ["one"]
-    assert package.read(folder).steps, "and the one before is still whole"
+    assert read(folder).steps, "and the one before is still whole"
 
 
 def test_profiles_have_a_number_for_every_kernel(session: Session, made: Package) -> None:

@@ -1,0 +1,163 @@
+"""What bench asks of a link to a phone: a shell whose exit code can be believed, and files that arrive whole."""
+
+import hashlib
+import secrets
+import shlex
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from models.errors import BenchError
+
+SHELL_TIMEOUT_S = 60.0
+LEAST_BYTES_A_SECOND = 1_000_000
+"""A cable slower than this is as good as cut; limits of pushes and pulls come from it."""
+PIECE_BYTES = 1 << 20
+WHOLE_HASH_BYTES = 8 * PIECE_BYTES
+PART = ".part"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a script said: its exit code, what it wrote, what it complained."""
+
+    code: int
+    out: str
+    err: str
+
+
+class LinkDown(Exception):  # noqa: N818  (an event of the link, which may be waited out)
+    """The phone does not answer: the cable was pulled, the phone is off, or adbd is gone."""
+
+
+class LinkTimeout(LinkDown):
+    """The phone is connected, as far as can be known, and did not answer in time."""
+
+
+class PhoneFull(BenchError):
+    """No space is left where bench keeps its files on the phone."""
+
+
+class Link(Protocol):
+    """A way to one phone. Every call ends within its limit; raises `LinkDown` when the phone does not answer."""
+
+    @property
+    def serial(self) -> str:
+        """How the way is named: what `adb devices` lists, or HOST:PORT."""
+
+    def shell(self, script: str, timeout_s: float = SHELL_TIMEOUT_S) -> Answer:
+        """Run a script with the phone's shell. What it started in the background lives on."""
+
+    def push(self, local: Path, remote: str) -> None:
+        """Put a file there, whole or not at all; raises `PhoneFull`, and `BenchError` for another refusal."""
+
+    def pull(self, remote: str, local: Path) -> None:
+        """Bring a file here, whole or not at all; raises `BenchError` when it is not there."""
+
+    def reconnect(self) -> bool:
+        """Try once to reach the phone again; True when it can be asked."""
+
+
+def wrapped(script: str) -> tuple[str, str]:
+    """A script with a last line that proves that it came to its end, and how that line begins.
+
+    Clients up to adb 34 answer 0 when the cable is pulled, so an exit code alone is no evidence. The script is
+    one quoted word of a shell of its own: neither `exit` nor a syntax error in it reaches the last line.
+    """
+    mark = f"__BENCH_END_{secrets.token_hex(8)}"
+    return f"sh -c {shlex.quote(script)}; c=$?; echo; echo {mark} $c; exit $c", mark
+
+
+def unwrapped(mark: str, code: int | None, out: bytes, err: bytes) -> Answer:
+    """The script's answer; raises `LinkDown` unless the last line is there and agrees with the exit code, which
+    is None over a transport that has none.
+    """
+    text = out.decode("utf-8", "replace")
+    body, found, tail = text.rpartition(f"\n{mark} ")
+    said = tail.strip()
+    if not found or not said.isdecimal() or code not in (None, int(said)):
+        complaint = err.decode("utf-8", "replace").strip().splitlines()
+        raise LinkDown(complaint[-1] if complaint else "the answer broke off")
+    return Answer(int(said), body, err.decode("utf-8", "replace"))
+
+
+def transfer_limit_s(byte_count: int) -> float:
+    """How long a file of that size may take."""
+    return SHELL_TIMEOUT_S + byte_count / LEAST_BYTES_A_SECOND
+
+
+def digest_script(path: str, byte_count: int) -> str:
+    """Shell that prints size and digest of a file: of all of it, or of a big one's first and last megabyte.
+
+    A stream that was cut or torn shows in size and end, and hashing gigabytes takes longer than sending them.
+    """
+    quoted = shlex.quote(path)
+    size = f"[ -f {quoted} ] && stat -c %s {quoted} || exit 9; "
+    if byte_count <= WHOLE_HASH_BYTES:
+        return f"{size}sha256sum < {quoted}"
+    return f"{size}{{ head -c {PIECE_BYTES} {quoted}; tail -c {PIECE_BYTES} {quoted}; }} | sha256sum"
+
+
+def local_digest(path: Path, byte_count: int) -> str:
+    """The same digest of a file here."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        if byte_count <= WHOLE_HASH_BYTES:
+            digest.update(file.read())
+        else:
+            digest.update(file.read(PIECE_BYTES))
+            file.seek(byte_count - PIECE_BYTES)
+            digest.update(file.read(PIECE_BYTES))
+    return digest.hexdigest()
+
+
+def remote_size(link: Link, remote: str) -> int:
+    """Bytes of a file on the phone; raises `BenchError` when there is none."""
+    answer = link.shell(f"[ -f {shlex.quote(remote)} ] && stat -c %s {shlex.quote(remote)}")
+    if answer.code or not answer.out.strip().isdecimal():
+        raise BenchError("there is no such file on the phone", where=f"{link.serial}:{remote}")
+    return int(answer.out)
+
+
+def push_whole(link: Link, local: Path, remote: str, send: Callable[[str], None]) -> None:
+    """Send to `remote`.part, compare, rename: `remote` is never half a file. `send` moves the bytes."""
+    part, size = remote + PART, local.stat().st_size
+    send(part)
+    compare = digest_script(part, size)
+    answer = link.shell(compare, transfer_limit_s(size))
+    expected = [str(size), local_digest(local, size)]
+    if answer.out.split()[:2] != expected:
+        link.shell(f"rm -f {shlex.quote(part)}")
+        raise LinkDown(f"{local.name} arrived damaged")
+    moved = link.shell(f"mv -f {shlex.quote(part)} {shlex.quote(remote)}")
+    if moved.code:
+        raise refused(link, "a file could not be put in its place", moved.err, remote)
+
+
+def pull_whole(link: Link, remote: str, local: Path, receive: Callable[[Path], None]) -> None:
+    """The other way round: beside its place, compared, renamed."""
+    size = remote_size(link, remote)
+    part = local.with_name(local.name + PART)
+    try:
+        receive(part)
+        answer = link.shell(digest_script(remote, size), transfer_limit_s(size))
+        arrived = part.stat().st_size
+        if answer.out.split()[:2] != [str(arrived), local_digest(part, size)]:
+            raise LinkDown(f"{local.name} arrived damaged")
+        part.replace(local)
+    finally:
+        part.unlink(missing_ok=True)
+
+
+def refused(link: Link, what: str, complaint: str, remote: str) -> BenchError:
+    """The phone's own refusal as an error; no space has an error of its own."""
+    text = " ".join(complaint.split())
+    if "No space left" in text:
+        return PhoneFull(
+            "the phone's storage is full",
+            where=f"{link.serial}:{remote}",
+            hint="make room on the phone (`bench devices restore DEV --clean` removes what bench keeps there),"
+            " then `bench run --resume`",
+        )
+    return BenchError(f"{what}: {text}", where=f"{link.serial}:{remote}")
