@@ -5,8 +5,10 @@ For every tile, `rows` numbers of the left are multiplied with `vectors` vectors
 computed from the tile while it is in the nearest cache.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import ExitStack
+from dataclasses import dataclass
+from math import prod
 
 from ourcompiler.codegen.contraction import (
     Contraction,
@@ -24,7 +26,7 @@ from ourcompiler.codegen.gemm_left import (
     pack_left_phase,
     source_place,
 )
-from ourcompiler.codegen.gemm_parts import F32, Gemm, Sink, make_cut, packs_ahead
+from ourcompiler.codegen.gemm_parts import DEPTH_IN_PART, F32, Gemm, Sink, is_deep, make_cut, packs_ahead
 from ourcompiler.codegen.gemm_right import pack_right_phase
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.lanes import sweep
@@ -41,7 +43,6 @@ from ourcompiler.kernel.ir import (
     Kernel,
     Kind,
     Load,
-    Name,
     Number,
     Phase,
     Store,
@@ -75,10 +76,46 @@ def lower_panels(
     if gemm.packed_left and not gemm.left_is_ready:
         pack_left(gemm, batch, first, last)
     with gemm.scope.loop(start, stop, 1, "panel") as name:
-        _rows_of_tiles(gemm, batch, gemm.scope.dim(gemm.panels, name), first, last)
+        panel = gemm.scope.dim(gemm.panels, name)
+        if gemm.is_deep:
+            _deep_panel(gemm, batch, panel, first, last)
+        else:
+            _rows_of_tiles(gemm, batch, panel, first, last)
 
 
-def _rows_of_tiles(gemm: Gemm, batch: Place, panel: Affine, first: Expr, last: Expr) -> None:
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Part of the depth: one index along each of the first axes, from and to along the next, the rest
+    whole.
+    """
+
+    outer: Place
+    span: tuple[Expr, Expr]
+
+
+def _deep_panel(gemm: Gemm, batch: Place, panel: Affine, first: Expr, last: Expr) -> None:
+    """Part of the depth after part, each for all rows of the block; then what follows the product."""
+    scope, what, columns = gemm.scope, gemm.what, gemm.tile.columns
+    kind = Kind(F32, gemm.tile.lanes)
+    count = scope.let(times(apply("sub", last, first), columns), "n")
+    with scope.loop(index(0), count, gemm.tile.lanes, "z") as place:
+        scope.emit(Store(gemm.result, place, splat(Number(0.0, Kind(F32)), kind.lanes)))
+    axis = next(one for one in range(len(what.depth)) if prod(what.depth[one + 1 :]) <= DEPTH_IN_PART)
+    step = max(1, DEPTH_IN_PART // prod(what.depth[axis + 1 :]))
+    with ExitStack() as loops:
+        outer = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in what.depth[:axis])
+        begin = loops.enter_context(scope.loop(index(0), index(what.depth[axis]), step, "c"))
+        end = scope.let(apply("min", plus(begin, index(step)), index(what.depth[axis])), "c")
+        _rows_of_tiles(gemm, batch, panel, first, last, Part(outer, (begin, end)))
+    before = scope.dim(what.row_count, first)
+    with scope.loop(first, last, 1, "i") as name:
+        row = scope.dim(what.row_count, name)
+        _finish_at(gemm, batch, panel, row, scope.space.add(row, scope.space.multiply(before, -1)))
+
+
+def _rows_of_tiles(
+    gemm: Gemm, batch: Place, panel: Affine, first: Expr, last: Expr, part: Part | None = None
+) -> None:
     """Whole tiles of the block, then the one that is left over at the end of the matrix."""
     scope, height, rows = gemm.scope, gemm.tile.rows, gemm.what.row_count
     rest = rows % height
@@ -86,24 +123,37 @@ def _rows_of_tiles(gemm: Gemm, batch: Place, panel: Affine, first: Expr, last: E
     if whole:
         stop = scope.let(apply("min", last, index(whole)), "p") if rest else last
         with scope.loop(first, stop, height, "m") as name:
-            _tile(gemm, batch, panel, scope.dim(rows, name), height, first)
+            _tile(gemm, batch, panel, scope.dim(rows, name), height, first, part)
     if rest:
         at_end = apply("equal", last, index(rows), kind=FLAG)
         with scope.when(at_end):
-            _tile(gemm, batch, panel, constant(whole), rest, first)
+            _tile(gemm, batch, panel, constant(whole), rest, first, part)
 
 
-def _tile(gemm: Gemm, batch: Place, panel: Affine, row: Affine, height: int, first: Expr) -> None:
+def _tile(
+    gemm: Gemm, batch: Place, panel: Affine, row: Affine, height: int, first: Expr, part: Part | None
+) -> None:
     scope, tile, what = gemm.scope, gemm.tile, gemm.what
     vectors = min(tile.vectors, -(-what.columns // tile.lanes))
     kind = Kind(F32, tile.lanes)
     zero = splat(Number(0.0, Kind(F32)), tile.lanes)
-    totals = [[scope.variable(zero, "acc") for _ in range(vectors)] for _ in range(height)]
+    held = scope.let(times(apply("sub", scope.place(row), first), tile.columns), "held") if part else index(0)
+
+    def place(number: int, vector: int) -> Expr:
+        return plus(held, index(number * tile.columns + vector * tile.lanes))
+
+    totals = [
+        [
+            scope.variable(Load(gemm.result, place(number, vector), kind) if part else zero, "acc")
+            for vector in range(vectors)
+        ]
+        for number in range(height)
+    ]
     base = scope.space.linear((*batch, panel), (*what.batch, gemm.panels))
     right = scope.let(scope.place(scope.space.multiply(base, gemm.panel_size)), "right")
     left = _left_reader(gemm, batch, row, height, first)
     with ExitStack() as loops:
-        depth = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in what.depth)
+        depth = _depth(gemm, loops, part)
         flat = scope.space.multiply(scope.space.linear(depth, what.depth), tile.columns)
         at = plus(right, scope.place(flat))
         columns = [
@@ -114,7 +164,23 @@ def _tile(gemm: Gemm, batch: Place, panel: Affine, row: Affine, height: int, fir
             value = scope.let(splat(left(number, depth), tile.lanes), "a")
             for one, column in zip(totals[number], columns, strict=True):
                 scope.emit(Assign(one.name, Apply("fma", (value, column, one), kind)))
-    _finish(gemm, batch, panel, row, height, totals)
+    for number, one_row in enumerate(totals):
+        for vector, value in enumerate(one_row):
+            scope.emit(Store(gemm.result, place(number, vector), value))
+    if part is None:
+        with scope.axis(height, "i") as offset:
+            _finish_at(gemm, batch, panel, scope.space.add(row, offset), offset)
+
+
+def _depth(gemm: Gemm, loops: ExitStack, part: Part | None) -> Place:
+    """The loops over the depth, or over a part of it."""
+    scope, extents = gemm.scope, gemm.what.depth
+    if part is None:
+        return tuple(loops.enter_context(scope.axis(extent, "k")) for extent in extents)
+    name = loops.enter_context(scope.loop(*part.span, 1, "k"))
+    along = scope.dim(extents[len(part.outer)], name)
+    inner = (loops.enter_context(scope.axis(extent, "k")) for extent in extents[len(part.outer) + 1 :])
+    return (*part.outer, along, *inner)
 
 
 Reader = Callable[[int, Place], Expr]
@@ -153,22 +219,14 @@ def _left_reader(gemm: Gemm, batch: Place, row: Affine, height: int, first: Expr
     return direct
 
 
-def _finish(
-    gemm: Gemm, batch: Place, panel: Affine, row: Affine, height: int, totals: Sequence[Sequence[Name]]
-) -> None:
-    """The tile to the nearest cache, and from there through what follows to memory."""
-    scope, tile = gemm.scope, gemm.tile
-    for number, vectors in enumerate(totals):
-        for place, value in enumerate(vectors):
-            scope.emit(Store(gemm.result, index(number * tile.columns + place * tile.lanes), value))
-    with scope.axis(height, "i") as offset:
-        at = scope.space.add(row, offset)
-        rows = scope.space.delinear(at, gemm.what.rows)
-        rows = tuple(
-            scope.dim(extent, scope.let(scope.place(one), "o")) if one.terms else one
-            for one, extent in zip(rows, gemm.what.rows, strict=True)
-        )
-        _finish_row(gemm, batch, panel, rows, (at, offset))
+def _finish_at(gemm: Gemm, batch: Place, panel: Affine, row: Affine, offset: Affine) -> None:
+    """What follows, for one row, which is the one of that number in the nearest cache."""
+    scope = gemm.scope
+    rows = tuple(
+        scope.dim(extent, scope.let(scope.place(one), "o")) if one.terms else one
+        for one, extent in zip(scope.space.delinear(row, gemm.what.rows), gemm.what.rows, strict=True)
+    )
+    _finish_row(gemm, batch, panel, rows, (row, offset))
 
 
 def _finish_row(gemm: Gemm, batch: Place, panel: Affine, rows: Place, row: tuple[Affine, Affine]) -> None:
@@ -257,7 +315,8 @@ def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Ke
     scope = Scope()
     cut = make_cut(what, tile, packed_left and not left, group.target.l2_bytes)
     gemm = Gemm(group, node, scope, what, tile, cut, packed_left, right, left_stride=what.depth_count)
-    gemm.result = scope.local(F32, tile.rows * tile.columns)
+    gemm.is_deep = (left != "" or not packed_left) and is_deep(what, tile, group.target.l2_bytes)
+    gemm.result = scope.local(F32, (cut.row_block if gemm.is_deep else tile.rows) * tile.columns)
     phases = []
     if not is_packed(group, node):
         phases.append(pack_right_phase(group, scope, what, tile, right))

@@ -24,6 +24,7 @@ from ourcompiler.kernel.ir import (
 
 TASK_MULTIPLIES = 400_000
 LARGEST_TASKS = 64
+DEPTH_IN_PART = 1024
 AHEAD_CACHES = 4
 """A left side that is packed as a whole may take this many second caches; it is read from the third then."""
 F32 = DType.F32
@@ -59,7 +60,8 @@ class Gemm:
     left_stride: int = 0  # between its rows
     left_is_ready: bool = False  # packed by somebody else
     left_is_whole: bool = False  # `left` has every row of every batch, not those of a block
-    result: str = ""  # that of the finished tile
+    result: str = ""  # that of the finished tile, or of a block's rows if the depth is cut
+    is_deep: bool = False  # the depth is cut: a panel as a whole would not stay in the second cache
     sinks: Mapping[str, Sink] = field(default_factory=dict)  # where values go, if not to the group's results
     factor: Callable[[Affine], Expr] | None = None  # what a row is multiplied with at last
 
@@ -106,7 +108,10 @@ def make_cut(what: Contraction, tile: Tile, packed_left: bool, l2_bytes: int) ->
     per_batch = -(-wanted // max(what.batch_count, 1))
     tiles = -(-what.row_count // tile.rows)
     panels = panel_count(what.columns, tile)
-    fitting = max(1, l2_bytes // 2 // (4 * max(what.depth_count, 1) * tile.rows))
+    depth = what.depth_count
+    if not packed_left and is_deep(what, tile, l2_bytes):
+        depth = DEPTH_IN_PART
+    fitting = max(1, l2_bytes // 2 // (4 * max(depth, 1) * tile.rows))
     row_blocks = -(-tiles // fitting)
     if packed_left:
         row_blocks = max(row_blocks, min(tiles, per_batch))
@@ -116,6 +121,13 @@ def make_cut(what: Contraction, tile: Tile, packed_left: bool, l2_bytes: int) ->
     in_block = -(-tiles // row_blocks)
     panel_block = -(-panels // panel_parts)
     return Cut(in_block * tile.rows, panel_block, -(-tiles // in_block), -(-panels // panel_block))
+
+
+def is_deep(what: Contraction, tile: Tile, l2_bytes: int) -> bool:
+    """Whether a panel would leave no room in the second cache: then every tile would read it from further
+    away again, so the depth is cut and the rows of a block take turns.
+    """
+    return 4 * what.depth_count * tile.columns > l2_bytes // 2
 
 
 def packs_ahead(what: Contraction, tile: Tile, l2_bytes: int) -> bool:

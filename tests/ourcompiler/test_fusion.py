@@ -122,6 +122,18 @@ def windows_packed_ahead(draw: Drawn) -> str:
     return draw.one("Conv", x, weight, draw.constant(900), **conv_facts(2, pads=1))
 
 
+def deep_product(draw: Drawn) -> str:
+    """A panel of its right side would fill the second cache: the depth is cut."""
+    return draw.one("Relu", draw.dense(draw.input(1, 45, 9001), 40))
+
+
+def deep_windows(draw: Drawn) -> str:
+    weight = draw.constant(200, 1000, 3, 3, scale=0.01)
+    x = draw.input(1, 1000, 4, 5)
+    made = draw.one("Conv", x, weight, draw.constant(200), **conv_facts(2, pads=1))
+    return draw.one("Add", made, draw.input(1, 200, 4, 5))
+
+
 @dataclass(frozen=True)
 class Joined:
     """A graph, and how many kernels it is."""
@@ -142,6 +154,8 @@ CASES: Mapping[str, Joined] = {
         Joined(expectation, 1),
         Joined(expectation_of_channels, 1),
         Joined(channels_in_lanes, 2),
+        Joined(deep_product, 1),
+        Joined(deep_windows, 1),
         Joined(rows_packed_ahead, 1),
         Joined(rows_packed_ahead_for_each_batch, 1),
         Joined(windows_packed_ahead, 1),
