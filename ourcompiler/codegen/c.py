@@ -10,6 +10,7 @@ from ourcompiler.kernel.ir import (
     Apply,
     Assign,
     Expr,
+    Fetch,
     For,
     If,
     Kernel,
@@ -106,6 +107,8 @@ def _block(body: tuple[Statement, ...], indent: str) -> Iterator[str]:
                 yield f"{indent}{name} = {print_value(value)};"
             case Store(buffer, place, value):
                 yield f"{indent}{_store(buffer, place, value)};"
+            case Fetch(buffer, place):  # as a number: beyond the end there is no pointer
+                yield f"{indent}FETCH((uintptr_t){buffer} + (u64)(4 * {print_value(place)}));"
             case For(name, start, stop, step, inner):
                 head = f"i64 {name} = {print_value(start)}; {name} < {print_value(stop)}; {name} += {step}"
                 yield f"{indent}for ({head}) {{"

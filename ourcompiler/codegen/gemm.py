@@ -40,6 +40,7 @@ from ourcompiler.kernel.ir import (
     Apply,
     Assign,
     Expr,
+    Fetch,
     Kernel,
     Kind,
     Load,
@@ -152,6 +153,7 @@ def _tile(
     base = scope.space.linear((*batch, panel), (*what.batch, gemm.panels))
     right = scope.let(scope.place(scope.space.multiply(base, gemm.panel_size)), "right")
     left = _left_reader(gemm, batch, row, height, first)
+    fetch = _fetching(gemm, right, row, height, first)
     with ExitStack() as loops:
         depth = _depth(gemm, loops, part)
         flat = scope.space.multiply(scope.space.linear(depth, what.depth), tile.columns)
@@ -160,6 +162,7 @@ def _tile(
             scope.let(Load(gemm.right, plus(at, index(number * tile.lanes)), kind), "w")
             for number in range(vectors)
         ]
+        fetch(depth)
         for number in range(height):
             value = scope.let(splat(left(number, depth), tile.lanes), "a")
             for one, column in zip(totals[number], columns, strict=True):
@@ -170,6 +173,27 @@ def _tile(
     if part is None:
         with scope.axis(height, "i") as offset:
             _finish_at(gemm, batch, panel, scope.space.add(row, offset), offset)
+
+
+def _fetching(gemm: Gemm, right: Expr, row: Affine, height: int, first: Expr) -> Callable[[Place], None]:
+    """Every tile of the block asks for its share of the next panel, step by step: panels come from far away,
+    and the first tile would wait for all of one.
+    """
+    scope, tile, what = gemm.scope, gemm.tile, gemm.what
+    tiles = gemm.cut.row_block // tile.rows
+    if not gemm.fetches or tiles < 2 or height < tile.rows:
+        return lambda depth: None
+    share = max(1, tile.columns // tiles)
+    number = apply("quotient", apply("sub", scope.place(row), first), index(tile.rows))
+    start = scope.let(
+        plus(right, plus(times(number, what.depth_count * share), index(gemm.panel_size))), "next"
+    )
+
+    def fetch(depth: Place) -> None:
+        flat = scope.place(scope.space.linear(depth, what.depth))
+        scope.emit(Fetch(gemm.right, plus(start, times(flat, share))))
+
+    return fetch
 
 
 def _depth(gemm: Gemm, loops: ExitStack, part: Part | None) -> Place:
@@ -315,6 +339,8 @@ def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Ke
     scope = Scope()
     cut = make_cut(what, tile, packed_left and not left, group.target.l2_bytes)
     gemm = Gemm(group, node, scope, what, tile, cut, packed_left, right, left_stride=what.depth_count)
+    right_bytes = 4 * what.batch_count * what.depth_count * what.columns
+    gemm.fetches = is_packed(group, node) and right_bytes > group.target.l2_bytes
     gemm.is_deep = (left != "" or not packed_left) and is_deep(what, tile, group.target.l2_bytes)
     gemm.result = scope.local(F32, (cut.row_block if gemm.is_deep else tile.rows) * tile.columns)
     phases = []

@@ -62,6 +62,7 @@ class Gemm:
     left_is_whole: bool = False  # `left` has every row of every batch, not those of a block
     result: str = ""  # that of the finished tile, or of a block's rows if the depth is cut
     is_deep: bool = False  # the depth is cut: a panel as a whole would not stay in the second cache
+    fetches: bool = False  # the right side comes from beyond the second cache
     sinks: Mapping[str, Sink] = field(default_factory=dict)  # where values go, if not to the group's results
     factor: Callable[[Affine], Expr] | None = None  # what a row is multiplied with at last
 

@@ -18,6 +18,7 @@ from ourcompiler.kernel.ir import (
     Apply,
     Assign,
     Expr,
+    Fetch,
     For,
     If,
     Kernel,
@@ -180,6 +181,8 @@ def _block(body: Sequence[Statement], indent: str) -> Iterator[str]:
             case Store(buffer, place, value):
                 method = "store" if value.kind.lanes == 1 else "store_lanes"
                 yield f"{indent}arrays[{buffer!r}].{method}({_value(place)}, {_value(value)}, task)"
+            case Fetch(_, place):
+                yield f"{indent}{_value(place)}"
             case For(name, start, stop, step, inner):
                 yield f"{indent}for {_own(name)} in range({_value(start)}, {_value(stop)}, {step}):"
                 yield from _block(inner, indent + " ")

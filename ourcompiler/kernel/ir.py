@@ -136,7 +136,15 @@ class If:
     otherwise: "tuple[Statement, ...]" = ()
 
 
-Statement = Let | Variable | Assign | Store | For | If
+@dataclass(frozen=True, slots=True)
+class Fetch:
+    """Ask for an element of a buffer to be near soon; it may lie beyond the end."""
+
+    buffer: str
+    place: Expr
+
+
+Statement = Let | Variable | Assign | Store | Fetch | For | If
 
 
 @dataclass(frozen=True, slots=True)
@@ -219,6 +227,8 @@ def values(statement: Statement) -> tuple[Expr, ...]:
             return (value,)
         case Store(_, place, value):
             return (place, value)
+        case Fetch(_, place):
+            return (place,)
         case For(_, start, stop, _, _):
             return (start, stop)
         case If(condition, _, _):

@@ -13,6 +13,7 @@ from ourcompiler.kernel.ir import (
     Assign,
     Buffer,
     Expr,
+    Fetch,
     For,
     If,
     Kernel,
@@ -120,6 +121,8 @@ class _Reader:
             start, stop = self.expression(found[2]), self.expression(found[3])
             self.kinds[found[1]] = INDEX
             return For(found[1], start, stop, int(found[4]), self.block(depth + 1))
+        if found := re.fullmatch(r"fetch (\w+)\[(.*)\]", line):
+            return Fetch(found[1], self.expression(found[2]))
         if found := re.fullmatch(r"if (.*)", line):
             return self._branches(self.expression(found[1]), depth)
         if found := re.fullmatch(r"(\w+)\[(.*)\] = (.*)", line):

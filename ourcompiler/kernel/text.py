@@ -17,6 +17,7 @@ from ourcompiler.kernel.ir import (
     Apply,
     Assign,
     Expr,
+    Fetch,
     For,
     If,
     Kernel,
@@ -64,6 +65,8 @@ def _block(body: tuple[Statement, ...], indent: str) -> Iterator[str]:
                 yield f"{indent}{name} = {expression(value)}"
             case Store(buffer, place, value):
                 yield f"{indent}{buffer}[{expression(place)}] = {expression(value)}"
+            case Fetch(buffer, place):
+                yield f"{indent}fetch {buffer}[{expression(place)}]"
             case For(name, start, stop, step, inner):
                 yield f"{indent}for {name} from {expression(start)} to {expression(stop)} step {step}"
                 yield from _block(inner, indent + INDENT)
