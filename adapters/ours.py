@@ -32,7 +32,7 @@ class OursAdapter(Framework):
         return Conversion(
             tool="ourcompiler",
             distributions=("ziglang", "onnx", "numpy"),
-            options={**self.options, "target": _target_name()},
+            options={**self.options, "target": _target_name(setting.target)},
             files=files,
         )
 
@@ -43,7 +43,7 @@ class OursAdapter(Framework):
 
         switched_off = tuple(filter(None, self.options.get("without", "").split(",")))
         try:
-            compile_network(source, folder / PACKAGE, without=switched_off)
+            compile_network(source, folder / PACKAGE, target_name=setting.target, without=switched_off)
         except CompileError as error:
             raise Unsupported(str(error)) from error
         return Converted(f"{PACKAGE}/manifest.json")
@@ -59,10 +59,10 @@ class OursAdapter(Framework):
         return OursSession(loaded, facts, prepared.path)
 
 
-def _target_name() -> str:
+def _target_name(name: str) -> str:
     from ourcompiler.targets import target
 
-    return target("host").name
+    return target(name).name
 
 
 class OursSession:

@@ -22,12 +22,14 @@ class Unsupported(Exception):  # noqa: N818  (a refusal is a status of a cell, n
 class Setting:
     """How a framework is asked to run: `threads` CPU threads in a precision class such as `fp32`.
 
-    `profile` asks for a session that can say where its time goes, which may make it slower.
+    `profile` asks for a session that can say where its time goes, which may make it slower. `target` is what
+    compilers make code for: `host`, or a row of the compiler's `chips.toml` where a phone measures.
     """
 
     threads: int
     precision: str
     profile: bool = False
+    target: str = "host"
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,7 +12,7 @@ from benchsuite.client import WorkerClient, WorkerFailed
 from benchsuite.contestant import worker_cores
 from benchsuite.device.protocol import Device
 from benchsuite.group import inputs_file
-from benchsuite.plan import why_not_here
+from benchsuite.device.frameworks import why_not_here
 from benchsuite.policy import Policy
 from benchsuite.prepare import Say, prepare
 from benchsuite.record import Outcome, Status

@@ -15,7 +15,7 @@ from adapters.environments import FOLDER_VARIABLE, environment, folder_of
 from adapters.install import environments_of, missing_parts
 from adapters.protocol import Setting
 from benchsuite.loaded import loaded
-from benchsuite.plan import why_not_here
+from benchsuite.device.frameworks import why_not_here
 from benchsuite.policy import Policy
 from benchsuite.watched import Attempt, WatchedDevice
 from models.errors import BenchError
