@@ -17,7 +17,7 @@ test: $(TEST_STAMP)  ## everything that CI checks
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/python -m tests.phone.setup
+	$(BIN)/python -m tests.phone.setup --vm
 	$(BIN)/pytest
 
 $(STAMP): pyproject.toml constraints.txt

@@ -16,6 +16,7 @@ from statistics import median
 from typing import Any, Literal
 
 from adapters.mnn_convert import NODES_NAME
+from adapters.onnx_nodes import CONVOLUTION as CONVOLUTION_IN_ONNX
 from adapters.onnx_nodes import OriginalGraph, covering
 from adapters.protocol import Profile, ProfileEntry
 
@@ -138,7 +139,11 @@ def _graph(rows: Sequence[Mapping[str, Any]]) -> _Graph:
         for tensor in row["reads"]:
             readers[tensor].append(row["name"])
     return _Graph(
-        names=OriginalGraph(writer, reads),
+        names=OriginalGraph(
+            writer,
+            reads,
+            frozenset(row["name"] for row in rows if row["operator"] == CONVOLUTION_IN_ONNX),
+        ),
         operators={row["name"]: row["operator"] for row in rows},
         writes={row["name"]: row["writes"] for row in rows},
         readers=readers,

@@ -13,14 +13,18 @@ from pathlib import Path
 from adapters.protocol import ProfileEntry
 
 IMPLICIT = "implicit"
+CONVOLUTION = "Conv"
 
 
 @dataclass(frozen=True, slots=True)
 class OriginalGraph:
-    """Names only: for every tensor the node that writes it, and for every node the tensors that it reads."""
+    """Names only: for every tensor the node that writes it, and for every node the tensors that it reads; and
+    which nodes are convolutions.
+    """
 
     writer: Mapping[str, str]
     reads: Mapping[str, tuple[str, ...]]
+    convolutions: frozenset[str] = frozenset()
 
     def named_by(self, name: str) -> str | None:
         """The node whose name, or whose tensor's name, `name` is or begins with; the longest such."""
@@ -43,7 +47,11 @@ def read_original(path: Path) -> OriginalGraph:
 
     nodes = load_graph(path).graph.node
     writer = {tensor: node.name for node in nodes for tensor in node.output if tensor}
-    return OriginalGraph(writer, {node.name: tuple(filter(None, node.input)) for node in nodes})
+    return OriginalGraph(
+        writer,
+        {node.name: tuple(filter(None, node.input)) for node in nodes},
+        frozenset(node.name for node in nodes if node.op_type == CONVOLUTION),
+    )
 
 
 def covering(
@@ -78,8 +86,13 @@ def covering(
 
 
 def _absorb(owner: dict[str, int], absorbed: Sequence[int], original: OriginalGraph) -> None:
-    """Give nodes that nobody owns to an entry that wrote what they read and took followers in."""
-    left = dict(enumerate(absorbed))
+    """Give nodes that nobody owns to an entry that wrote what they read and took followers in.
+
+    A convolution that is named after its last follower, or writes that one's tensor, has them already: they
+    lie between the two.
+    """
+    done = {index for node, index in owner.items() if node not in original.convolutions}
+    left = {index: count for index, count in enumerate(absorbed) if index not in done}
     for node, reads in original.reads.items():  # in topological order: followers of followers too
         if node in owner:
             continue

@@ -50,8 +50,8 @@ class OursAdapter(Framework):
 
     def load(self, prepared: Prepared, setting: Setting) -> "OursSession":
         """Map the weights and start the threads."""
-        from ourcompiler.package import read
         from ourcompiler.runtime.session import Session as Loaded
+        from ourcompiler.stored import read
 
         package = read(prepared.path.parent)
         loaded = Loaded(package, threads=setting.threads)
@@ -125,9 +125,21 @@ class OursSession:
         return Profile(entries, round(median(totals)), "the runtime's own clock around every kernel call")
 
 
+OPTIMISATIONS = ("rewrite", "sink", "layout")
+"""What the compiler can leave out, in the order in which it does them; a test holds them to its own list."""
+
+
+def _variants() -> dict[str, dict[str, str]]:
+    """Without each one alone, and without the last, the last two …: the ladder of `reports/ablation.py`."""
+    tails = (OPTIMISATIONS[start:] for start in range(len(OPTIMISATIONS) - 1))
+    off = [*((name,) for name in OPTIMISATIONS), *tails]
+    return {f"without-{'-'.join(names)}": {"without": ",".join(names)} for names in off}
+
+
 OURS = OursAdapter(
     name="ours",
     title="ourcompiler, generated C",
     distribution="bench",
     precisions=("fp32",),
+    variants=_variants(),
 )

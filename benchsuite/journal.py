@@ -135,7 +135,7 @@ class Journal:
     def _create(self) -> None:
         self._write_ahead()
         marks = f"PRAGMA application_id = {APPLICATION_ID}; PRAGMA user_version = {SCHEMA_VERSION};"
-        tables = f"{_schema('schema.sql')} {_schema('schema_profile.sql')};"
+        tables = f"{_schema('schema.sql')} {_schema('schema_profile.sql')}; {_schema('schema_note.sql')};"
         self._db.executescript(f"BEGIN IMMEDIATE; {tables} {marks} COMMIT;")
 
     def _write_ahead(self) -> None:
@@ -259,6 +259,16 @@ class Journal:
                 (run, *group_columns(key.group), key.framework, dump(document)),
             )
 
+    @_reporting
+    def save_note(self, kind: str, about: str, document: Mapping[str, object]) -> None:
+        """Keep a note (plain JSON values) in place of an earlier one of that kind about the same."""
+        with self._transaction():
+            self._db.execute(_schema("schema_note.sql"))
+            self._db.execute(
+                "INSERT OR REPLACE INTO note (kind, about, document) VALUES (?, ?, ?)",
+                (kind, about, dump(document)),
+            )
+
     # --- reading -------------------------------------------------------------------------------------------
 
     @_reporting
@@ -330,8 +340,7 @@ class Journal:
     @_reporting
     def profiles(self, run: int) -> tuple[tuple[CellKey, dict[str, Any]], ...]:
         """Every kept profile of a run with its cell; none in a journal of an older bench."""
-        query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = 'profile'"
-        if not self._db.execute(query).fetchone()[0]:
+        if not self._has_table("profile"):
             return ()
         rows = self._db.execute(
             f"SELECT {KEY_COLUMNS}, framework, document FROM profile WHERE run = ? ORDER BY rowid", (run,)
@@ -361,6 +370,18 @@ class Journal:
             for number, *columns, framework in good
             if number in found
         }
+
+    @_reporting
+    def notes(self, kind: str) -> dict[str, dict[str, Any]]:
+        """Every note of a kind by what it is about; none in a journal of an older bench."""
+        if not self._has_table("note"):
+            return {}
+        rows = self._db.execute("SELECT about, document FROM note WHERE kind = ? ORDER BY about", (kind,))
+        return {about: json.loads(document) for about, document in rows}
+
+    def _has_table(self, name: str) -> bool:
+        query = "SELECT count(*) FROM sqlite_master WHERE type = 'table' AND name = ?"
+        return bool(self._db.execute(query, (name,)).fetchone()[0])
 
     def _cell_ids(self, run: int, key: GroupKey) -> dict[str, int]:
         rows = self._db.execute(

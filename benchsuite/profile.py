@@ -44,11 +44,12 @@ def profile_network(
 
 
 def _nodes(model: Model) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """Names and types of the network's nodes."""
+    """Names and types of the network's nodes, as the frameworks are given them."""
     from models.onnx_file import load_graph
+    from models.onnx_names import node_names
 
-    nodes = load_graph(model.graph).graph.node
-    return tuple(node.name for node in nodes), tuple(node.op_type for node in nodes)
+    graph = load_graph(model.graph).graph
+    return node_names(graph), tuple(node.op_type for node in graph.node)
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,11 +23,11 @@ def materialize(model: Model, cache_dir: Path, progress: Progress | None = None)
 
     For a pinned network that is `cache_dir/models/<name>-<digest>/model.onnx`, made at the first call:
     weights are drawn in pieces, so that memory stays small whatever the network's size. A user's file is used
-    where it lies, unless dimensions were bound. Raises `ModelError` when the cache cannot be used (full,
-    read-only, not a folder), when files of the zoo are damaged, or when the drawn weights are not the pinned
-    ones.
+    where it lies, unless dimensions were bound or nodes have no names of their own. Raises `ModelError` when
+    the cache cannot be used (full, read-only, not a folder), when files of the zoo are damaged, or when the
+    drawn weights are not the pinned ones.
     """
-    if not model.is_pinned and not model.dims:
+    if not model.is_pinned and not model.dims and model.has_own_names:
         return model.graph
     folder = cache_dir / "models" / f"{model.name}-{model.digest}"
     if not is_complete(folder):
@@ -42,7 +42,9 @@ def _silent(done: int, total: int) -> None:
 
 
 def _fill_bound(model: Model, folder: Path, progress: Progress) -> None:
-    """Copy a user's file with its dimensions bound; ONNX Runtime wants its weights files below its folder."""
+    """Copy a user's file with its dimensions bound and its nodes named; ONNX Runtime wants its weights files
+    below its folder.
+    """
     from models.onnx_file import external_files, write_bound
 
     for location in external_files(model.graph):

@@ -56,7 +56,8 @@ class Model:
 
     `graph` is the ONNX file as it lies in the zoo or at the user's; `models.materialize` makes the one to
     run. `digest` is 16 hex digits over everything that decides what is computed. `dims` binds the symbolic
-    dimensions of a user's file, as sorted (name, size) pairs.
+    dimensions of a user's file, as sorted (name, size) pairs. `has_own_names` is False for a user's file in
+    which nodes have no name or the same one: what is run is a copy with names (`models.onnx_names`).
     """
 
     name: str
@@ -67,6 +68,7 @@ class Model:
     weight_byte_count: int
     row: ZooRow | None = None
     dims: tuple[tuple[str, int], ...] = ()
+    has_own_names: bool = True
 
     @property
     def is_pinned(self) -> bool:

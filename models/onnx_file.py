@@ -15,6 +15,7 @@ from models.onnx_external import (
     external_spans,
     tensor_byte_count,
 )
+from models.onnx_names import has_own_names, name_nodes
 from models.onnx_wire import describe_damage
 
 if TYPE_CHECKING:
@@ -42,14 +43,16 @@ def read_user_model(path: Path, dims: Mapping[str, int]) -> Model:
     _check_model(path)
     values = true_inputs(proto.graph)
     bound = _bind(values, dims, where)
+    named = has_own_names(proto.graph)
     return Model(
         name=re.sub(r"[^a-z0-9._-]+", "-", path.stem.lower()).strip("-.") or "network",
         title=path.name,
         inputs=tuple(_input_spec(value, bound, proto.graph, where) for value in values),
-        graph=path,
-        digest=_digest(path, spans, bound),
+        graph=path.absolute(),  # workers have folders of their own
+        digest=_digest(path, spans, bound, named),
         weight_byte_count=sum(map(tensor_byte_count, proto.graph.initializer)),
         dims=bound,
+        has_own_names=named,
     )
 
 
@@ -99,8 +102,11 @@ def bind_dims(proto: "ModelProto", dims: Mapping[str, int]) -> None:
 
 
 def write_bound(path: Path, dims: Mapping[str, int], target: Path) -> None:
-    """Write the ONNX file at `path` to `target` with symbolic dimensions replaced; weights files stay."""
+    """Write the ONNX file at `path` to `target` with symbolic dimensions replaced and every node named;
+    weights files stay.
+    """
     proto = load_graph(path)
+    name_nodes(proto.graph)
     bind_dims(proto, dims)
     target.write_bytes(proto.SerializeToString(deterministic=True))
 
@@ -227,9 +233,11 @@ def _rows_indexed(name: str, graph: "GraphProto") -> Iterator[int]:
                 yield size
 
 
-def _digest(path: Path, spans: list[Span], bound: tuple[tuple[str, int], ...]) -> str:
-    """Hash of the file, its weights files and the bound dimensions; streamed, whatever their size."""
-    digest = hashlib.sha256(repr(bound).encode())
+def _digest(path: Path, spans: list[Span], bound: tuple[tuple[str, int], ...], named: bool) -> str:
+    """Hash of the file, its weights files, the bound dimensions and whether nodes got names; streamed,
+    whatever their size.
+    """
+    digest = hashlib.sha256(repr(bound).encode() + (b"" if named else b" nodes named"))
     for location in ("", *sorted({span.location for span in spans})):
         with (path.parent / location if location else path).open("rb") as file:
             digest.update(location.encode() + b"\0" + hashlib.file_digest(file, "sha256").digest())

@@ -38,8 +38,9 @@ def write_convolutions(path: Path, *, channels: int, pixels: int, layers: int) -
         weight = (generator.standard_normal((channels, channels, 3, 3)) * scale).astype(np.float32)
         weights.append(numpy_helper.from_array(weight, f"w{layer}"))
         last = "y" if layer == layers - 1 else f"r{layer}"
-        nodes.append(helper.make_node("Conv", [value, f"w{layer}"], [f"c{layer}"], pads=[1, 1, 1, 1]))
-        nodes.append(helper.make_node("Relu", [f"c{layer}"], [last]))
+        conv = helper.make_node("Conv", [value, f"w{layer}"], [f"c{layer}"], f"c{layer}", pads=[1, 1, 1, 1])
+        nodes.append(conv)
+        nodes.append(helper.make_node("Relu", [f"c{layer}"], [last], name=last))
         value = last
     shape = [1, channels, pixels, pixels]
     ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name in ("x", "y")]

@@ -8,10 +8,10 @@ from pathlib import Path
 from ourcompiler import package, toolchain
 from ourcompiler.ir.graph import Graph
 from ourcompiler.onnx_in.load import load
-from ourcompiler.package import Package
 from ourcompiler.passes.layout import choose, storages
 from ourcompiler.pipeline import LAYOUT, optimize
 from ourcompiler.program import Program, make_program
+from ourcompiler.stored import Package, key_of, read
 from ourcompiler.targets import Target, target
 
 MOST_FILES = 4096
@@ -38,8 +38,8 @@ def compile_network(
     """
     wanted = target(target_name)
     key = package_key(path, wanted, dimensions or {}, without)
-    if key and package.key_of(folder) == key:
-        return package.read(folder)
+    if key and key_of(folder) == key:
+        return read(folder)
     graph = optimize(load(path, dimensions or {}), without)
     return package.write(program_of(graph, wanted, without), folder, key=key)
 

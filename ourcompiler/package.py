@@ -1,4 +1,4 @@
-"""A compiled network on disk: `manifest.json`, the library (for a static target the program), the weights.
+"""Write a compiled network to disk: `manifest.json`, the library (the program, where static), the weights.
 
 The folder is written beside its place and moved there when it is complete.
 """
@@ -8,19 +8,15 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ourcompiler import toolchain
 from ourcompiler.codegen.c import phase_name, print_kernel
-from ourcompiler.errors import CompileError
-from ourcompiler.ir.types import DType, TensorType
 from ourcompiler.kernel.ir import Kernel
 from ourcompiler.program import Program
+from ourcompiler.stored import LIBRARY, MANIFEST, PROGRAM, VERSION, WEIGHTS, Package, read
 
-VERSION = 1
-MANIFEST, LIBRARY, PROGRAM, WEIGHTS = "manifest.json", "model.so", "model", "weights.bin"
 REGIONS = {
     "weights": "REGION_WEIGHTS",
     "arena": "REGION_ARENA",
@@ -29,19 +25,6 @@ REGIONS = {
 }
 FILES = 16
 """Into how many C files the kernels are put: each costs the compiler's start, all of them share the cores."""
-
-
-@dataclass(frozen=True)
-class Package:
-    """A folder that can be loaded: `inputs` and `outputs` are public names and types, in order."""
-
-    folder: Path
-    name: str
-    target: str
-    inputs: tuple[tuple[str, TensorType], ...]
-    outputs: tuple[tuple[str, TensorType], ...]
-    steps: tuple[tuple[str, tuple[str, ...]], ...]
-    """The kernel of each call, and the ONNX nodes that it covers."""
 
 
 def write(program: Program, folder: Path, *, jobs: int | None = None, key: str = "") -> Package:
@@ -66,16 +49,6 @@ def write(program: Program, folder: Path, *, jobs: int | None = None, key: str =
     return read(folder)
 
 
-def key_of(folder: Path) -> str:
-    """The key that a complete package was written with; empty for none."""
-    try:
-        key = json.loads((folder / MANIFEST).read_text(encoding="utf-8")).get("key", "")
-    except (OSError, ValueError, AttributeError):
-        return ""
-    whole = (folder / LIBRARY).is_file() and (folder / WEIGHTS).is_file()
-    return str(key) if whole else ""
-
-
 def _manifest(program: Program) -> dict[str, Any]:
     return {
         "version": VERSION,
@@ -87,28 +60,6 @@ def _manifest(program: Program) -> dict[str, Any]:
         "arena_bytes": program.arena_bytes,
         "weights_bytes": program.weights_bytes,
     }
-
-
-def read(folder: Path) -> Package:
-    """The package in a folder; raises `CompileError` for one that is incomplete or of another version."""
-    try:
-        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        if facts["version"] != VERSION:
-            raise CompileError(
-                f"a package of version {facts['version']}", where=str(folder), hint="compile it again"
-            )
-        return Package(
-            folder,
-            facts["name"],
-            facts["target"],
-            tuple((name, TensorType(DType(dtype), tuple(shape))) for name, dtype, shape in facts["inputs"]),
-            tuple((name, TensorType(DType(dtype), tuple(shape))) for name, dtype, shape in facts["outputs"]),
-            tuple((kernel, tuple(origin)) for kernel, origin in facts["steps"]),
-        )
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CompileError(
-            f"this is no package: {error}", where=str(folder), hint="compile it again"
-        ) from error
 
 
 def sources_of(program: Program) -> dict[str, str]:

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 from benchsuite.stats import Interval
 from reports.cells import Cell, RunData, cell_frame, cell_rows
-from reports.speedup import Speedups
+from reports.speedup import Mean, SpeedupRow, Speedups
 
 SCHEMA = "bench.report/1"
 TEXTS = ("model", "framework", "device", "reason", "framework_version", "doubts")
@@ -38,31 +38,33 @@ def json_text(data: RunData, result: Speedups) -> str:
             "spent_seconds": [dict(spent) for spent in data.spent_seconds],
         },
         "baseline": result.baseline,
-        "rows": [
-            {
-                "model": row.model,
-                "threads": row.threads,
-                "framework": row.framework,
-                "peer": row.baseline,
-                "speedup": row.speedup.estimate if row.speedup else None,
-                "interval": _ends(row.speedup),
-            }
-            for row in result.rows
-        ],
-        "means": [
-            {
-                "framework": mean.framework,
-                "threads": mean.threads,
-                "speedup": mean.interval.estimate if mean.interval else None,
-                "interval": _ends(mean.interval),
-                "count": mean.count,
-                "missing": list(mean.missing),
-            }
-            for mean in result.means
-        ],
+        "rows": [_json_row(row) for row in result.rows],
+        "means": [_json_mean(mean) for mean in result.means],
         "cells": [_json_cell(cell, row) for cell, row in cell_rows(data)],
     }
     return json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _json_row(row: SpeedupRow) -> dict[str, object]:
+    return {
+        "model": row.model,
+        "threads": row.threads,
+        "framework": row.framework,
+        "peer": row.baseline,
+        "speedup": row.speedup.estimate if row.speedup else None,
+        "interval": _ends(row.speedup),
+    }
+
+
+def _json_mean(mean: Mean) -> dict[str, object]:
+    return {
+        "framework": mean.framework,
+        "threads": mean.threads,
+        "speedup": mean.interval.estimate if mean.interval else None,
+        "interval": _ends(mean.interval),
+        "count": mean.count,
+        "missing": list(mean.missing),
+    }
 
 
 def _ends(interval: Interval | None) -> list[float] | None:

@@ -2,7 +2,6 @@
 
 import base64
 import hashlib
-import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.resources import files
@@ -11,19 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 from benchsuite.ceiling import ceiling_of
 from reports import plots
-from reports.ablation import ablation_table, ablations
+from reports.ablation import ablation_tables, ablations
 from reports.breakdown import align
 from reports.breakdown_tables import breakdown_tables
-from reports.cells import Cell, Group, RunData, repeat_command
+from reports.cells import Cell, Group, RunData, repeat_command, typed_command
 from reports.compare import Comparison
 from reports.compare_table import comparison_table
 from reports.experiment import setup_text, versions
 from reports.heat import heatmap, mean_texts
 from reports.history import ChangePoint, Series, history_table, missing_library
 from reports.latency import latency_table
-from reports.speedup import Speedups, speedup_table
+from reports.speedup import Speedups, milliseconds, speedup_table
 from reports.svg import SERIES_COUNT, plot_style
 from reports.table import Table, TableCell, cells
+from reports.wording import counted, plural
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -98,13 +98,13 @@ def _page(data: RunData, result: Speedups, past: Past, banners: tuple[str, ...])
         "latency": latency_table(data),
         **_rooflines(data),
         "ablations": [
-            {"plot": _markup(plots.waterfall(one)), "table": ablation_table(one)} for one in ablations(data)
+            {"plot": _markup(plots.ablation(one)), "tables": ablation_tables(one)} for one in ablations(data)
         ],
         "history": _history(data, past),
         "setup": setup_text(data),
         "doubts": _doubts(data),
         "facts": _facts(data),
-        "command": shlex.join(data.run.command),
+        "command": typed_command(data.run),
         "commands": _commands(data),
         "footer": "Made by bench from its journal. The page needs no network and loads nothing.",
     }
@@ -129,8 +129,7 @@ def _sections(page: dict[str, Any]) -> Iterator[tuple[str, str]]:
 
 def _count(data: RunData) -> str:
     networks = len({group.key.model for group in data.groups})
-    noun = "network" if networks == 1 else "networks"
-    return f"{networks} {noun} in {', '.join(data.frameworks)}"
+    return f"{counted(networks, 'network')} in {', '.join(data.frameworks)}"
 
 
 def _lead(data: RunData) -> str:
@@ -154,10 +153,15 @@ def _banners(data: RunData) -> list[dict[str, str]]:
         names = "; ".join(f"{cell.record.key}: {cell.status}" for cell in failed[:8])
         more = f" and {len(failed) - 8} more" if len(failed) > 8 else ""
         found.append(
-            {"kind": "bad", "head": f"{len(failed)} cells have no good number.", "text": names + more}
+            {
+                "kind": "bad",
+                "head": f"{counted(len(failed), 'cell')} without a good number.",
+                "text": names + more,
+            }
         )
     if left:
-        text = f"{len(left)} of {len(every)} cells were not measured (the run is {data.run.status})."
+        count = f"{len(left)} of {counted(len(every), 'cell')} {plural(len(left), 'was')}"
+        text = f"{count} not measured (the run is {data.run.status})."
         found.append({"kind": "bad", "head": "This run is not whole.", "text": text})
     return found
 
@@ -168,7 +172,7 @@ def _heatmaps(data: RunData, result: Speedups) -> Iterator[dict[str, Any]]:
         drawable = any(row.speedup for row in result.rows if row.threads == threads)
         yield {
             "threads": threads,
-            "title": f"Speedup over {result.baseline}, {_threads(threads)}",
+            "title": f"Speedup over {result.baseline}, {counted(threads, 'thread')}",
             "frameworks": data.frameworks,
             "rows": heatmap(data, result, threads, ids),
             "means": mean_texts(data, result, threads),
@@ -194,7 +198,7 @@ def _networks(data: RunData) -> Iterator[dict[str, Any]]:
 def _network_group(data: RunData, group: Group, typed: str) -> dict[str, Any]:
     measured = any(cell.latency for cell in group.cells.values())
     return {
-        "title": f"Samples with {_threads(group.key.threads)}",
+        "title": f"Samples with {counted(group.key.threads, 'thread')}",
         "plot": _markup(plots.distribution(data, group)) if measured else "",
         "repeat": repeat_command(data.run.options, typed, group.key),
     }
@@ -203,9 +207,9 @@ def _network_group(data: RunData, group: Group, typed: str) -> dict[str, Any]:
 def _fastest(group: Group) -> str:
     good = {name: cell.latency.estimate for name, cell in group.cells.items() if cell.counts and cell.latency}
     if not good:
-        return f"{_threads(group.key.threads)}: no good number"
+        return f"{counted(group.key.threads, 'thread')}: no good number"
     name = min(good, key=good.__getitem__)
-    return f"{_threads(group.key.threads)}: fastest in {name}, {good[name]:.3g} ms"
+    return f"{counted(group.key.threads, 'thread')}: fastest in {name}, {milliseconds(good[name])} ms"
 
 
 def _breakdowns(data: RunData, groups: list[Group]) -> Iterator[dict[str, Any]]:
@@ -213,9 +217,9 @@ def _breakdowns(data: RunData, groups: list[Group]) -> Iterator[dict[str, Any]]:
         profiles = {key.framework: found for key, found in data.profiles.items() if key.group == group.key}
         if len({found.node_names for found in profiles.values()}) != 1:
             continue
-        title = f"{group.key.model}, {_threads(group.key.threads)}"
+        title = f"{group.key.model}, {counted(group.key.threads, 'thread')}"
         yield {
-            "title": f"Where the time goes with {_threads(group.key.threads)}",
+            "title": f"Where the time goes with {counted(group.key.threads, 'thread')}",
             "threads": group.key.threads,
             "plot": _markup(plots.breakdown(data, title, align(profiles))),
             "tables": breakdown_tables(title, profiles),
@@ -228,7 +232,7 @@ def _frameworks(data: RunData, result: Speedups) -> Iterator[dict[str, Any]]:
         mine = [group.cells[name] for group in data.groups]
         means = [mean for mean in result.means if mean.framework == name and mean.interval]
         texts = [
-            f"{_threads(mean.threads)}: {mean.interval.estimate:.2f}× over {result.baseline}"
+            f"{counted(mean.threads, 'thread')}: {mean.interval.estimate:.2f}× over {result.baseline}"
             f" (n = {mean.count})"
             for mean in means
             if mean.interval
@@ -273,7 +277,7 @@ def _rooflines(data: RunData) -> dict[str, Any]:
         " A dot is a network in a framework; what it must read at least are its weights and inputs."
     )
     found = [
-        {"title": _threads(one.threads).capitalize(), "svg": _markup(plots.roofline(data, one))}
+        {"title": counted(one.threads, "thread").capitalize(), "svg": _markup(plots.roofline(data, one))}
         for one in known
     ]
     return {"rooflines": found, "roofline_text": text}
@@ -331,7 +335,3 @@ def _commands(data: RunData) -> Table:
         rows,
         text_columns=1,
     )
-
-
-def _threads(count: int) -> str:
-    return f"{count} thread{'' if count == 1 else 's'}"

@@ -15,15 +15,15 @@ IN_TABLE = {number: text for number, text in IN_PROSE.items() if chr(number) not
 def markdown(table: Table) -> str:
     """The table with its title as a heading, its remarks, and its footnotes as a numbered list."""
     count = len(table.columns)
-    lines = [f"### {_prose(table.title)}", ""]
+    lines = [f"### {prose(table.title)}", ""]
     lines.append(_line([_marked(_escaped(column.text), column) for column in table.columns]))
     lines.append(_line([":--" if index < table.text_columns else "--:" for index in range(count)]))
     lines += [_line([_styled(cell, cell.style) for cell in row]) for row in table.rows]
     lines += [_line([_styled(cell, Style.BEST) for cell in row]) for row in table.footers]
     for remark in table.remarks:
-        lines += ["", _prose(remark)]
+        lines += ["", prose(remark)]
     if table.notes:
-        lines += ["", *(f"{number}. {_prose(text)}" for number, text in enumerate(table.notes, 1))]
+        lines += ["", *(f"{number}. {prose(text)}" for number, text in enumerate(table.notes, 1))]
     return "\n".join(lines) + "\n"
 
 
@@ -44,5 +44,6 @@ def _escaped(text: str) -> str:
     return one_line(text).translate(IN_TABLE).replace("](", "]\\(")
 
 
-def _prose(text: str) -> str:
+def prose(text: str) -> str:
+    """Text of names and reasons, of which nothing is taken for a mark of Markdown."""
     return one_line(text).translate(IN_PROSE)

@@ -6,6 +6,7 @@ from benchsuite.profiled import Profiled
 from reports.breakdown import Breakdown, Column, align
 from reports.footnotes import Footnotes
 from reports.table import Table, TableCell, cells
+from reports.wording import counted
 
 MILLISECOND = 1e6
 NODES_SHOWN = 2
@@ -88,16 +89,12 @@ def _remarks(found: Breakdown, profiles: Mapping[str, Profiled]) -> tuple[str, .
     covered = ", ".join(
         f"{name} {len(one.covered_nodes)} of {len(one.node_names)}" for name, one in profiles.items()
     )
-    remarks = [
-        f"{len(found.pieces)} pieces: ONNX nodes that some framework runs in one operator lie in one;"
-        f" an empty cell {ABSENT}",
+    return (
+        f"{counted(len(found.pieces), 'piece')}: ONNX nodes that some framework runs in one operator lie in"
+        f" one; an empty cell {ABSENT}",
         f"ONNX nodes that a framework's operators name: {covered}",
         "columns add up to the profiled inference; the profiled run is apart from the timed one",
-    ]
-    names = next(iter(profiles.values())).node_names
-    if len(set(names)) < len(names):
-        remarks.append("some nodes of this network have no name or the same: they cannot be told apart")
-    return tuple(remarks)
+    )
 
 
 def _times(names: list[str], times: Mapping[str, int]) -> tuple[TableCell, ...]:

@@ -5,6 +5,8 @@ after.
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -23,6 +25,7 @@ if TYPE_CHECKING:
 
 MILLISECOND = 1e6
 MEBIBYTE = 2**20
+PLACES = frozenset({"--journal", "--cache", "--out"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,6 +176,17 @@ def repeat_command(options: RunOptions, model: str, key: GroupKey) -> str:
     if options.memory_limit_bytes is not None:
         words += ["--memory-limit", str(options.memory_limit_bytes)]
     return shlex.join(words)
+
+
+def typed_command(run: RunRecord) -> str:
+    """What was typed, without the places of files on one machine: another one has its own."""
+    words = [Path(run.command[0]).name, *run.command[1:]]
+    kept = [
+        word
+        for before, word in pairwise(["", *words])
+        if before not in PLACES and word.partition("=")[0] not in PLACES
+    ]
+    return shlex.join(kept)
 
 
 def _row(cell: Cell, facts: Facts) -> dict[str, object]:

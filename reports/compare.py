@@ -18,9 +18,7 @@ from benchsuite.stats import Floats, Interval, ratio_interval, resampled_mean
 from models.errors import BenchError
 from models.suggest import nearest
 from reports.cells import Cell, RunData
-
-EFFECT = 0.02
-"""Without a word from `bench doctor` about the machine: what bench itself calls a difference."""
+from reports.detectable import UNMEASURED, Detectable
 
 
 class Change(StrEnum):
@@ -71,7 +69,7 @@ class Comparison:
     aggregates: tuple[Aggregate, ...]
     only_before: tuple[CellKey, ...]
     only_after: tuple[CellKey, ...]
-    detectable: float
+    detectable: Detectable
     relative_to: str = ""
 
     @cached_property
@@ -81,7 +79,11 @@ class Comparison:
 
 
 def compare(
-    before: RunData, after: RunData, *, detectable: float = EFFECT, relative_to: str | None = None
+    before: RunData,
+    after: RunData,
+    *,
+    detectable: Detectable = UNMEASURED,
+    relative_to: str | None = None,
 ) -> Comparison:
     """Compare cell by cell; raises `BenchError` for runs without a common cell, or without `relative_to`."""
     first, second = _cells(before), _cells(after)
@@ -95,7 +97,7 @@ def compare(
     control = _control(before, after, relative_to)
     medians = (_medians(before, control), _medians(after, control))
     wanted = [key for key in common if key.framework != control]
-    pairs = tuple(_pair(key, first[key], second[key], medians, detectable) for key in wanted)
+    pairs = tuple(_pair(key, first[key], second[key], medians, detectable.share) for key in wanted)
     return Comparison(
         before=before,
         after=after,

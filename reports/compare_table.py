@@ -8,6 +8,7 @@ from reports.experiment import versions
 from reports.footnotes import Footnotes
 from reports.speedup import milliseconds
 from reports.table import Style, Table, TableCell, cells
+from reports.wording import counted, plural
 
 GOOD = frozenset({Change.FASTER, Change.MENDED})
 WITHIN = (
@@ -25,12 +26,8 @@ def headline(found: Comparison) -> str:
     counts = {change: sum(pair.change is change for pair in found.pairs) for change in Change}
     parts = [f"{counts[change]} {change}" for change in Change if counts[change]]
     missing = len(found.only_before)
-    gone = (
-        f"; {missing} of the earlier cells {'is' if missing == 1 else 'are'} not there any more"
-        if missing
-        else ""
-    )
-    return f"{len(found.pairs)} cells compared: {', '.join(parts)}{gone}"
+    gone = f"; {missing} of the earlier cells {plural(missing, 'is')} not there any more" if missing else ""
+    return f"{counted(len(found.pairs), 'cell')} compared: {', '.join(parts)}{gone}"
 
 
 def comparison_table(found: Comparison) -> Table:
@@ -109,8 +106,8 @@ def _left_out(missing: tuple[str, ...], notes: Footnotes) -> tuple[int, ...]:
 def _remarks(found: Comparison) -> tuple[str, ...]:
     remarks = [
         f"slower or faster: the {LEVEL:.0%} interval leaves out no change, and the change is"
-        f" {found.detectable:.1%} or more"
-        " (the machine's detectable difference: `bench doctor`, --detectable)"
+        f" {found.detectable.share:.1%} or more, the machine's detectable difference"
+        f" ({found.detectable.source})"
     ]
     if not found.relative_to:
         remarks.append(WITHIN)

@@ -8,6 +8,7 @@ from benchsuite.gate import TOLERANCES
 from benchsuite.policy import Policy
 from benchsuite.stats import LEVEL
 from reports.cells import RunData
+from reports.wording import counted, listed, plural
 
 GIGA = 1e9
 
@@ -33,8 +34,9 @@ def _what(data: RunData) -> str:
     networks = len({group.key.model for group in data.groups})
     frameworks = len(data.frameworks)
     return (
-        f"We measured {_count(networks, 'network')} in {_count(frameworks, 'framework')}"
-        f" with {_listed([str(count) for count in options.threads])} CPU {_noun(options.threads)},"
+        f"We measured {counted(networks, 'network')} in {counted(frameworks, 'framework')}"
+        f" with {listed([str(count) for count in options.threads])} CPU"
+        f" {plural(max(options.threads), 'thread')},"
         f" batch and shapes as in the networks' graphs, in precision class {options.precision}."
     )
 
@@ -85,25 +87,13 @@ def _ceilings(data: RunData) -> str:
     found = [ceiling_of(data.run.facts, count) for count in data.run.options.threads]
     texts = [
         f"{one.flops_per_second / GIGA:.0f} GFLOP/s and {one.bytes_per_second / GIGA:.1f} GB/s"
-        f" with {_count(one.threads, 'thread')}"
+        f" with {counted(one.threads, 'thread')}"
         for one in found
         if one
     ]
-    return f"The device reached {_listed(texts)} in the same run." if texts else ""
+    return f"The device reached {listed(texts)} in the same run." if texts else ""
 
 
 def _fact(facts: Facts, name: str) -> str:
     value = facts.get(name)
     return "" if value is None else str(value)
-
-
-def _count(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
-
-
-def _noun(threads: tuple[int, ...]) -> str:
-    return "thread" if threads == (1,) else "threads"
-
-
-def _listed(texts: list[str]) -> str:
-    return " and ".join(filter(None, (", ".join(texts[:-1]), texts[-1]))) if texts else ""

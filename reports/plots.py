@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from benchsuite.ceiling import Ceiling
-from reports.ablation import Ablation
+from reports.ablation import Ablation, Ladder, Step, order_text
 from reports.breakdown import Breakdown
 from reports.cells import Group, RunData
 from reports.history import ChangePoint, Series, levels
@@ -14,6 +15,10 @@ from reports.latency import place_of
 from reports.roofline import GIGA
 from reports.speedup import Speedups
 from reports.svg import GRID, INK, MUTED, figure, label_rows, named_rows, plain, series_colour, svg
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDTH = 7.0
 ROW_HEIGHT = 0.3
@@ -161,27 +166,47 @@ def breakdown(data: RunData, name: str, found: Breakdown) -> str:
     return svg(drawn, f"b{name}", f"Where the time of {name} goes; the table has the numbers")
 
 
-def waterfall(found: Ablation) -> str:
-    """Factors one on top of the other, from 1 (all optimisations on)."""
-    drawn, axes = figure(WIDTH, HEAD_HEIGHT + 1.3 * ROW_HEIGHT * (len(found.steps) + 1))
-    names = ["all on", *(f"no {step.optimisation}" for step in found.steps)]
-    axes.barh([0], [1.0], color=MUTED, height=0.6)
-    level = 1.0
-    for row, step in enumerate(found.steps, 1):
-        after = level * step.factor.estimate
-        worse = after >= level
-        axes.barh([row], [after - level], left=level, color=series_colour(0 if worse else 2), height=0.6)
-        axes.text(max(level, after), row, f" {step.factor.estimate:.2f}×", va="center", fontsize=9)
+def ablation(found: Ablation) -> str:
+    """The ladder as a waterfall of time, where the run has one; else each optimisation alone."""
+    name = f"w{found.framework}{found.threads}"
+    said = f"Ablation of {found.framework}; the tables have the numbers"
+    return svg(_waterfall(found.ladder) if found.ladder else _factors(found.steps), name, said)
+
+
+def _waterfall(ladder: Ladder) -> "Figure":
+    """Time ÷ time with all on: from all off, rung by rung, to 1."""
+    drawn, axes = figure(WIDTH, HEAD_HEIGHT + 1.3 * ROW_HEIGHT * (len(ladder.rungs) + 2))
+    level = ladder.whole.estimate
+    axes.barh([0], [level], color=MUTED, height=0.6)
+    for row, rung in enumerate(ladder.rungs, 1):
+        after = level / rung.factor.estimate
+        axes.barh(
+            [row], [after - level], left=level, color=series_colour(2 if after <= level else 0), height=0.6
+        )
+        axes.text(max(level, after), row, f" {rung.factor.estimate:.2f}×", va="center", fontsize=9)
         level = after
-    label_rows(axes, names)
+    axes.barh([len(ladder.rungs) + 1], [1.0], color=MUTED, height=0.6)
+    label_rows(axes, ["all off", *(f"+ {rung.optimisation}" for rung in ladder.rungs), "all on"])
+    axes.set_xlabel(f"time ÷ time with all on; {order_text(ladder)}")
+    return _without_rows(drawn, axes)
+
+
+def _factors(steps: Sequence[Step]) -> "Figure":
+    """Time without one ÷ time with all, from 1."""
+    drawn, axes = figure(WIDTH, HEAD_HEIGHT + 1.3 * ROW_HEIGHT * len(steps))
+    for row, step in enumerate(steps):
+        factor = step.factor.estimate
+        axes.barh([row], [factor - 1], left=1, color=series_colour(0 if factor >= 1 else 2), height=0.6)
+        axes.text(max(factor, 1), row, f" {factor:.2f}×", va="center", fontsize=9)
+    label_rows(axes, [f"no {step.optimisation}" for step in steps])
+    axes.set_xlabel("time without it ÷ time with all on; one is off at a time")
+    return _without_rows(drawn, axes)
+
+
+def _without_rows(drawn: "Figure", axes: "Axes") -> "Figure":
     axes.grid(visible=False, axis="y")
     axes.margins(x=0.12)
-    axes.set_xlabel("time ÷ time with all on, one factor after the other as if they did not overlap")
-    return svg(
-        drawn,
-        f"w{found.framework}{found.threads}",
-        f"Ablation of {found.framework}; the table has the numbers",
-    )
+    return drawn
 
 
 def history(frameworks: Sequence[str], series: Sequence[Series], points: Sequence[ChangePoint]) -> str:

@@ -34,6 +34,12 @@ def test_files_and_functions_are_short(path: Path) -> None:
     assert {name: length for name, length in lengths.items() if length > MOST_LINES_IN_FUNCTION} == {}
 
 
+def test_no_script_hides_a_package() -> None:
+    """Python looks in a script's own folder first: `benchmarks/reports.py` would be taken for `reports`."""
+    hiding = [path.name for path in (ROOT / "benchmarks").glob("*.py") if path.stem in PACKAGES]
+    assert hiding == []
+
+
 def test_no_drawer_for_everything() -> None:
     drawers = {"utils.py", "util.py", "helpers.py", "common.py", "misc.py"}
     assert [name_of(path) for path in SOURCES if path.name in drawers] == []

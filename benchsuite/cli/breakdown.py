@@ -19,7 +19,7 @@ from benchsuite.cli.options import (
     print_json,
     write_text,
 )
-from benchsuite.cli.run import default_frameworks
+from benchsuite.cli.run import default_frameworks, read_policy
 from benchsuite.device.catalogue import open_device
 from benchsuite.gate import TOLERANCES
 from benchsuite.journal import Journal
@@ -34,6 +34,7 @@ from reports.as_markdown import markdown
 from reports.as_rich import draw_rich
 from reports.breakdown import Breakdown, align
 from reports.breakdown_tables import breakdown_tables
+from reports.wording import counted
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Asked:
     frameworks: tuple[str, ...]
     inferences: int
     cache: Path
+    policy: Policy
 
 
 @click.command()
@@ -58,6 +60,13 @@ class Asked:
 )
 @click.option(
     "--inferences", type=click.IntRange(min=1), default=INFERENCES, show_default=True, help="Profiled ones."
+)
+@click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME=VALUE",
+    help="A limit of the measurement, such as warm_up_seconds=0.1; see docs/measurement.md.",
 )
 @click.option("--fresh", is_flag=True, help="Profile again what the journal has already.")
 @click.option(
@@ -76,6 +85,7 @@ def command(
     device: str | None,
     precision: str | None,
     inferences: int,
+    settings: tuple[str, ...],
     fresh: bool,
     every: bool,
     dim: tuple[str, ...],
@@ -99,6 +109,7 @@ def command(
             _frameworks(run, frameworks),
             inferences,
             cache,
+            read_policy(settings),
         )
         known = {} if fresh else _kept(book, run, asked)
         found, refused = _profiled(asked, known, book, run)
@@ -210,7 +221,7 @@ def _profiled(
                     adapter(name),
                     asked.model,
                     asked.key.threads,
-                    policy=Policy(),
+                    policy=asked.policy,
                     cache=asked.cache,
                     inferences=asked.inferences,
                     precision=asked.key.precision,
@@ -233,9 +244,7 @@ def _print(
     out: Path | None,
 ) -> None:
     key = asked.key
-    title = (
-        f"{key.model}, {key.threads} thread{'' if key.threads == 1 else 's'}, {key.precision}, {key.device}"
-    )
+    title = f"{key.model}, {counted(key.threads, 'thread')}, {key.precision}, {key.device}"
     if form == "json":
         print_json("bench.breakdown/1", **_document(align(found), refused, key))
         return

@@ -8,7 +8,14 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from benchsuite.cli.options import format_option, journal_option, print_json, share, write_text
+from benchsuite.cli.options import (
+    detectable_option,
+    format_option,
+    journal_option,
+    print_json,
+    share,
+    write_text,
+)
 from benchsuite.journal import Journal
 from benchsuite.record import CellKey
 from benchsuite.stats import Interval
@@ -16,19 +23,17 @@ from models.errors import BenchError
 from reports.as_markdown import markdown
 from reports.as_rich import draw_rich
 from reports.cells import RunData, read_run
-from reports.compare import EFFECT, Comparison, compare
+from reports.compare import Comparison, compare
 from reports.compare_table import comparison_table, facts_that_differ
+from reports.detectable import Detectable, asked_for, detectable_of
 
-DETECTABLE_HELP = "The machine's detectable difference, from `bench doctor`, such as 2%."
 RELATIVE_HELP = "Compare speedups over this framework, which did not change: the machine's part cancels."
 
 
 @click.command()
 @click.argument("before")
 @click.argument("after")
-@click.option(
-    "--detectable", metavar="SHARE", default=f"{EFFECT:.0%}", show_default=True, help=DETECTABLE_HELP
-)
+@detectable_option
 @click.option("--relative-to", metavar="FRAMEWORK", help=RELATIVE_HELP)
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write to this file.")
 @format_option("rich", "md", "json")
@@ -36,13 +41,13 @@ RELATIVE_HELP = "Compare speedups over this framework, which did not change: the
 def command(
     before: str,
     after: str,
-    detectable: str,
+    detectable: str | None,
     relative_to: str | None,
     out: Path | None,
     form: str,
     journal: Path,
 ) -> None:
-    r"""Compare run AFTER with run BEFORE: what became slower, faster, broke.
+    """Compare run AFTER with run BEFORE: what became slower, faster, broke.
 
     Each is the number of a run in the journal, the file of another journal (its last run), or FILE:NUMBER.
 
@@ -52,9 +57,11 @@ def command(
 
     Exit code 1 on a regression: a cell that became slower beyond the detectable difference, or broke.
     """
-    threshold = share(detectable, "--detectable")
-    first, second = read_place(before, journal, "BEFORE"), read_place(after, journal, "AFTER")
-    found = compare(first, second, detectable=threshold, relative_to=relative_to)
+    wanted = None if detectable is None else asked_for(share(detectable, "--detectable"))
+    (_, first), (book, second) = (
+        read_place(text, journal, where) for text, where in ((before, "BEFORE"), (after, "AFTER"))
+    )
+    found = compare(first, second, detectable=wanted or _detectable(book, second), relative_to=relative_to)
     if form == "json":
         print_json("bench.compare/1", **document(found))
     elif form == "md" or out is not None:
@@ -64,8 +71,13 @@ def command(
     sys.exit(1 if found.regressions else 0)
 
 
-def read_place(text: str, journal: Path, where: str) -> RunData:
-    """`3`, `FILE` or `FILE:3` to a run; raises `BenchError`."""
+def _detectable(journal: Path, data: RunData) -> Detectable:
+    with Journal(journal, must_exist=True) as book:
+        return detectable_of(book, data)
+
+
+def read_place(text: str, journal: Path, where: str) -> tuple[Path, RunData]:
+    """`3`, `FILE` or `FILE:3` to a journal and a run; raises `BenchError`."""
     path: Path
     number: int | None
     if text.isdecimal():
@@ -84,7 +96,7 @@ def read_place(text: str, journal: Path, where: str) -> RunData:
             hint="a number of `bench runs`, or a journal FILE or FILE:NUMBER",
         )
     with Journal(path, must_exist=True) as book:
-        return read_run(book, number)
+        return path, read_run(book, number)
 
 
 def document(found: Comparison) -> dict[str, object]:
@@ -92,7 +104,8 @@ def document(found: Comparison) -> dict[str, object]:
     return {
         "before": _run(found.before),
         "after": _run(found.after),
-        "detectable": found.detectable,
+        "detectable": found.detectable.share,
+        "detectable_source": found.detectable.source,
         "relative_to": found.relative_to,
         "regressions": len(found.regressions),
         "cells": [

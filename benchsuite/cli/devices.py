@@ -3,6 +3,7 @@
 import click
 from rich.console import Console
 
+from benchsuite.cli.devices_provision import command as provision
 from benchsuite.cli.options import format_option, print_json
 from benchsuite.device.catalogue import KINDS
 from benchsuite.device.host import host_facts
@@ -11,10 +12,13 @@ from reports.as_rich import draw_rich
 from reports.table import Table, cells
 
 
-@click.command()
+@click.group(invoke_without_command=True)
 @format_option("rich", "json")
-def command(form: str) -> None:
+@click.pass_context
+def command(context: click.Context, form: str) -> None:
     """List the devices that can be measured on, with the facts of this machine."""
+    if context.invoked_subcommand is not None:
+        return
     facts = dict(host_facts())
     if form == "json":
         kinds = [{"name": name, "title": what} for name, what in KINDS.items()]
@@ -25,6 +29,9 @@ def command(form: str) -> None:
     draw_rich(Table("Devices", cells("--device", "what it is"), kinds_drawn, text_columns=2), console)
     known = tuple(cells(*_fact_texts(name, value)) for name, value in facts.items())
     draw_rich(Table("This machine (local)", cells("fact", "value"), known, text_columns=2), console)
+
+
+command.add_command(provision)
 
 
 def _fact_texts(name: str, value: Fact) -> tuple[str, str]:

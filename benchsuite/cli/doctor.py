@@ -14,13 +14,15 @@ from adapters.catalogue import adapter
 from benchsuite.cli.diagnosis import diagnosis_table, result_row
 from benchsuite.cli.doctor_frameworks import selected, show_frameworks
 from benchsuite.cli.doctor_neighbours import Asked, show_beside
-from benchsuite.cli.options import cache_option, counts, format_option, print_json
+from benchsuite.cli.options import cache_option, counts, format_option, journal_option, print_json
 from benchsuite.cli.run import read_policy
 from benchsuite.device.catalogue import open_device
 from benchsuite.device.host import host_telemetry
 from benchsuite.device.protocol import Device
 from benchsuite.device.replay import Recording, write_recording
+from benchsuite.diagnoses import keep_diagnosis
 from benchsuite.doctor import Diagnosis, Trial, diagnose, run_trial
+from benchsuite.journal import Journal
 from benchsuite.policy import Policy
 from benchsuite.stats import least_blocks
 from models.catalogue import resolve
@@ -83,6 +85,7 @@ BLOCK_SECONDS = "block_seconds=0.02"
     help="Write the noise as a device for --device replay:FILE.",
 )
 @format_option("rich", "json")
+@journal_option
 @cache_option
 def command(
     framework: str,
@@ -97,12 +100,14 @@ def command(
     settings: tuple[str, ...],
     record: Path | None,
     form: str,
+    journal: Path,
     cache: Path,
 ) -> None:
     """Measure one framework against itself: the rate of false differences, and the smallest true one it would
     see. Or look whether every framework is at its best: --frameworks all --threads 1,2.
 
-    Exit code 1 when the rate of false positives is above 1 %.
+    The result is kept in the journal: `bench compare` and `bench nightly` read the detectable difference of
+    this machine there. Exit code 1 when the rate of false positives is above 1 %.
     """
     thread_counts = counts(threads, "--threads")
     if frameworks is not None:
@@ -127,6 +132,9 @@ def command(
     finally:
         place.close()
     diagnoses = {count: diagnose(trial.first, trial.second, blocks) for count, trial in results.items()}
+    with Journal(journal) as book:
+        for count, diagnosis in diagnoses.items():
+            keep_diagnosis(book, device, facts, count, model.name, name, diagnosis)
     if record is not None:
         _record(record, facts, next(iter(results.values())))
     _print(form, model, name, diagnoses, results)

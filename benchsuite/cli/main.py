@@ -19,6 +19,7 @@ COMMANDS = {
     "compare": "Compare two runs or journals; exit code 1 on a regression.",
     "breakdown": "Print where a network's time goes in every framework, by its ONNX nodes.",
     "nightly": "Measure, compare with the last good night, write the page: for cron.",
+    "accept": "Accept a slower night as the level that later nights are compared with.",
     "export": "Write a run into one file, with every raw sample and hashes.",
     "verify": "Recompute the tables of an exported run from its raw samples.",
     "reproduce": "Measure one cell of an exported run again, here.",

@@ -9,20 +9,29 @@ import click
 import numpy as np
 from platformdirs import user_data_path
 
-from benchsuite.cli.compare import DETECTABLE_HELP, RELATIVE_HELP
+from benchsuite.cli.compare import RELATIVE_HELP
 from benchsuite.cli.live import choose_progress
-from benchsuite.cli.options import cache_option, journal_option, seconds, share, write_text
+from benchsuite.cli.options import (
+    cache_option,
+    detectable_option,
+    journal_option,
+    seconds,
+    share,
+    write_text,
+)
 from benchsuite.cli.run import Asked, asking, check_baseline, make_job, read_options
 from benchsuite.device.catalogue import open_device
 from benchsuite.journal import Journal
-from benchsuite.record import RunOptions, RunRecord, RunStatus
+from benchsuite.nights import keep_verdict
+from benchsuite.record import RunOptions, RunStatus
 from benchsuite.run import execute
 from models.errors import BenchError
 from reports.as_html import Past, check_libraries, html_page
-from reports.cells import RunData, read_run
-from reports.compare import EFFECT, Comparison, compare
+from reports.cells import read_run
+from reports.compare import compare
+from reports.detectable import Detectable, asked_for, detectable_of
 from reports.history import LEAST_RUNS, change_points, is_night, read_history, runs_like, segment_ends
-from reports.night import Night, banners, exit_code, last_good, summary
+from reports.night import Before, Night, banners, exit_code, last_good, summary
 from reports.speedup import choose_baseline, speedups
 
 SAME_NIGHT = timedelta(hours=20)
@@ -35,9 +44,7 @@ SAME_NIGHT = timedelta(hours=20)
 @click.option(
     "--since", type=int, metavar="RUN", help="Compare with this run.  [default: the last good night]"
 )
-@click.option(
-    "--detectable", metavar="SHARE", default=f"{EFFECT:.0%}", show_default=True, help=DETECTABLE_HELP
-)
+@detectable_option
 @click.option("--relative-to", metavar="FRAMEWORK", help=RELATIVE_HELP)
 @click.option(
     "--out",
@@ -53,7 +60,7 @@ def command(
     budget: str | None,
     baseline: str | None,
     since: int | None,
-    detectable: str,
+    detectable: str | None,
     relative_to: str | None,
     out: Path,
     quiet: bool,
@@ -61,10 +68,10 @@ def command(
     cache: Path,
     **asked: object,
 ) -> None:
-    r"""Measure, compare with the last good night and with the history, write the page and a summary.
+    """Measure, compare with the last good night and with the history, write the page and a summary.
 
-    A night that was cut off less than 20 hours ago goes on where it stood. docs/nightly.md has the line for
-    cron and a CI example.
+    A night that was cut off less than 20 hours ago goes on where it stood. A regression is told every night
+    until it is gone, or accepted (`bench accept`). docs/nightly.md has the line for cron and a CI example.
 
     \b
     bench nightly --models all --threads 1,2 --budget 3h --out site/
@@ -73,7 +80,7 @@ def command(
     budget ended first, 130 interrupted.
     """
     options, limit = read_options(Asked(**asked)), seconds(budget, "--budget")  # type: ignore[arg-type]
-    threshold = share(detectable, "--detectable")
+    threshold = None if detectable is None else asked_for(share(detectable, "--detectable"))
     _check_early(options, baseline, relative_to, out)
     with Journal(journal) as book:
         if since is not None:
@@ -82,6 +89,7 @@ def command(
         with closing(open_device(options.device)) as device, closing(choose_progress(quiet)) as progress:
             number, _ = execute(make_job(book, options, device, cache, number, limit, progress))
         night = look(book, number, baseline, since, threshold, relative_to)
+        keep_verdict(book, number, night.regressions)
     for path in _write(night, out):
         click.echo(str(path))
     for text in banners(night):
@@ -119,33 +127,33 @@ def look(
     number: int,
     baseline: str | None,
     since: int | None,
-    detectable: float,
+    detectable: Detectable | None,
     relative_to: str | None,
 ) -> Night:
-    """The night `number` of a journal, beside the last good one (or the run `since`) and the history."""
+    """The night `number` of a journal, beside the last good one (or the run `since`) and the history.
+
+    Without `detectable` the machine's is taken from the journal.
+    """
     data = read_run(book, number)
     earlier = runs_like(book.runs(), data.run)
     before = (
-        book.run(since)
+        Before(book.run(since))
         if since is not None
         else last_good(book, earlier, book.cells(number), relative_to or "")
     )
     series = read_history(book, [*earlier, data.run])
+    threshold, comparison = detectable or detectable_of(book, data), None
+    if before is not None:
+        earlier_data = read_run(book, before.run.number)
+        comparison = compare(earlier_data, data, detectable=threshold, relative_to=relative_to)
     return Night(
         data=data,
         result=speedups(data, choose_baseline(data, baseline)),
-        comparison=_comparison(book, before, data, detectable, relative_to),
+        comparison=comparison,
         series=series,
         points=change_points(series),
+        before=before,
     )
-
-
-def _comparison(
-    book: Journal, before: RunRecord | None, data: RunData, detectable: float, relative_to: str | None
-) -> Comparison | None:
-    if before is None:
-        return None
-    return compare(read_run(book, before.number), data, detectable=detectable, relative_to=relative_to)
 
 
 def _write(night: Night, out: Path) -> tuple[Path, ...]:

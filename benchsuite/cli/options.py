@@ -69,6 +69,13 @@ def seconds(text: str | None, option: str) -> float | None:
     return float(match[1]) * UNITS[match[2]]
 
 
+DETECTABLE_HELP = (
+    "How large a difference must be, such as 2%.  [default: what `bench doctor` kept in the journal about"
+    " this machine, at least 2%]"
+)
+detectable_option = click.option("--detectable", metavar="SHARE", help=DETECTABLE_HELP)
+
+
 def byte_count(text: str | None, option: str) -> int | None:
     """`800m`, `6g` to bytes; raises `BenchError`."""
     if text is None:

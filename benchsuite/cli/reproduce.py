@@ -9,9 +9,8 @@ import click
 from rich.console import Console
 
 from adapters.catalogue import adapter
-from benchsuite.cli.compare import DETECTABLE_HELP
 from benchsuite.cli.live import choose_progress
-from benchsuite.cli.options import cache_option, journal_option, seconds, share
+from benchsuite.cli.options import cache_option, detectable_option, journal_option, seconds, share
 from benchsuite.cli.run import make_job
 from benchsuite.device.catalogue import open_device
 from benchsuite.journal import Journal
@@ -24,8 +23,9 @@ from models.suggest import nearest
 from reports.artefact_read import Artefact, read_artefact
 from reports.as_rich import draw_rich
 from reports.cells import Group, RunData, part_of, read_run
-from reports.compare import EFFECT, Change, compare
+from reports.compare import Change, compare
 from reports.compare_table import comparison_table
+from reports.detectable import asked_for, detectable_of
 
 
 @click.command()
@@ -35,9 +35,7 @@ from reports.compare_table import comparison_table
 )
 @click.option("--alone", is_flag=True, help="Without the baseline beside it.")
 @click.option("--device", help="Where.  [default: the artefact's]")
-@click.option(
-    "--detectable", metavar="SHARE", default=f"{EFFECT:.0%}", show_default=True, help=DETECTABLE_HELP
-)
+@detectable_option
 @click.option("--budget", metavar="TIME", help="Stop after this time, such as 20m.")
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
 @journal_option
@@ -47,7 +45,7 @@ def command(
     cell: str,
     alone: bool,
     device: str | None,
-    detectable: str,
+    detectable: str | None,
     budget: str | None,
     quiet: bool,
     journal: Path,
@@ -58,6 +56,7 @@ def command(
     The result is a run of your journal, drawn beside the artefact's. Exit code 1 when a cell differs beyond
     the detectable difference, or does not run here.
     """
+    wanted = None if detectable is None else asked_for(share(detectable, "--detectable"))
     artefact = read_artefact(file)
     group, framework = find_cell(artefact.data, cell)
     options = _options(artefact, group.key, framework, alone, device)
@@ -67,8 +66,9 @@ def command(
             job = make_job(book, options, place, cache, None, seconds(budget, "--budget"), progress)
             number, _ = execute(job)
         again = read_run(book, number)
+        threshold = wanted or detectable_of(book, again)
     before = part_of(artefact.data, group, options.frameworks, options.device)
-    found = compare(before, again, detectable=share(detectable, "--detectable"))
+    found = compare(before, again, detectable=threshold)
     draw_rich(comparison_table(found), Console())
     sys.exit(0 if all(pair.change is Change.SAME for pair in found.pairs) else 1)
 

@@ -44,7 +44,7 @@ from reports.as_rich import draw_rich
 from reports.cells import RunData, read_run
 from reports.speedup import choose_baseline, speedup_table, speedups
 
-DEFAULT_FRAMEWORKS = "tflite,mnn,tvm,ort"
+DEFAULT_FRAMEWORKS = "ours,tflite,mnn,tvm,ort"
 FRAMEWORKS_VARIABLE = "BENCH_FRAMEWORKS"
 FINE = {Status.OK, Status.REFUSED}
 
@@ -132,7 +132,7 @@ def command(
     cache: Path,
     **asked: object,
 ) -> None:
-    r"""Measure networks × frameworks on a device and print the speedup table.
+    """Measure networks × frameworks on a device and print the speedup table.
 
     \b
     bench run                                          the quick set on this machine

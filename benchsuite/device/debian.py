@@ -1,7 +1,7 @@
-"""Packages of Debian for another machine: fetched by apt in a private folder, pinned, unpacked; nothing is installed.
+"""Packages of Debian for another machine: fetched by apt in a private folder, unpacked; nothing is installed.
 
-A pin is a row of a TOML file with the sha256 of the package, so that two machines get the same bytes; apt only
-finds and fetches them. What was fetched once stays in the cache under its sha256.
+A pin is a row of a TOML file with the sha256 of the package, so that two machines get the same bytes; apt
+only finds and fetches them. What was fetched once stays in the cache under its sha256.
 """
 
 import hashlib

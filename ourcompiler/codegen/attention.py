@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from math import inf
 
 from ourcompiler.codegen.contraction import Contraction, Tile, choose_tile, contraction
-from ourcompiler.codegen.element import Index
+from ourcompiler.codegen.element import Elements, Index
+from ourcompiler.codegen.finish import Block, finish, finish_rows, width_of
 from ourcompiler.codegen.gemm import is_packed, lower_panels
 from ourcompiler.codegen.gemm import plan as plan_product
-from ourcompiler.codegen.gemm_parts import Cut, Gemm
+from ourcompiler.codegen.gemm_parts import Gemm, tiles_in_block, whole_rows
 from ourcompiler.codegen.gemm_right import pack_right_phase
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.scope import Scope, delinear_names
@@ -40,7 +41,6 @@ from ourcompiler.kernel.ir import (
 )
 
 F32 = DType.F32
-LEAST_TASKS = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def pays(body: Graph, found: Parts, l2_bytes: int) -> bool:
 
 def _same_index(body: Graph, found: Parts) -> bool:
     """Whether what is kept at an index comes from the first product at that index."""
-    from ourcompiler.codegen.element import Elements, Stored
+    from ourcompiler.codegen.element import Stored
     from ourcompiler.codegen.fold import FOLDS
     from ourcompiler.storage import dense
 
@@ -105,7 +105,7 @@ def _same_index(body: Graph, found: Parts) -> bool:
     place = tuple(scope.dim(extent, Name(f"d{axis}", index(0).kind)) for axis, extent in enumerate(shape))
     seen: list[Index] = []
 
-    def ready(at: Index) -> Expr:
+    def ready(elements: Elements, at: Index) -> Expr:
         seen.append(at)
         return Number(0.0, Kind(F32))
 
@@ -135,9 +135,7 @@ def plan(group: Group, found: Parts) -> Plan:
     first_tile = choose_tile(first.row_count, first.columns, target.lanes, target.registers, height=height)
     width = -(-first.columns // target.lanes) * target.lanes
     tiles = -(-first.row_count // height)
-    in_block = max(1, min(tiles, target.l2_bytes // 2 // (4 * width * height)))
-    while in_block > 1 and first.batch_count * -(-tiles // in_block) < LEAST_TASKS:
-        in_block = -(-in_block // 2)
+    in_block = tiles_in_block(tiles, first.batch_count, target.l2_bytes // 2 // (4 * width * height))
     return Plan(first, second, first_tile, second_tile, in_block * height, width)
 
 
@@ -163,9 +161,27 @@ def lower(group: Group, found: Parts, name: str, right: tuple[str, str]) -> Kern
         _scores(group, found, scope, what, right[0], scores, tuple(batch), start, (first, last))
         if found.softmax is not None:
             _powers(scope, what, scores, inverse, apply("sub", last, first))
-        _mixed(group, found, scope, what, right[1], scores, inverse, tuple(batch), start, (first, last))
+        kept = _kept_rows(group, found, scope, what, (tuple(batch), start, (first, last)))
+        _mixed(group, found, scope, what, right[1], scores, inverse, tuple(batch), start, (first, last), kept)
+        if kept is not None:
+            finish_rows(kept)
     phases.append(Phase(what.first.batch_count * blocks, tuple(body)))
     return group.kernel(name, [scope], phases)
+
+
+def _kept_rows(
+    group: Group,
+    found: Parts,
+    scope: Scope,
+    what: Plan,
+    block: tuple[tuple[Affine, ...], Affine, tuple[Expr, Expr]],
+) -> Block | None:
+    """Memory for the rows of a chain, if something goes over them."""
+    after = finish(group.body, found.mixed) if found.softmax is None else None
+    if after is None:
+        return None
+    width = width_of(what.second, group.target.lanes)
+    return Block(group, after, scope, scope.local(F32, what.rows * width), width, *block)
 
 
 def _scores(
@@ -181,7 +197,9 @@ def _scores(
 ) -> None:
     """The first product, and what follows it, to the thread's memory."""
     packed_left = plan_product(group, found.scores)[2]
-    gemm = Gemm(group, found.scores, scope, what.first, what.first_tile, _whole(what), packed_left, right)
+    gemm = Gemm(
+        group, found.scores, scope, what.first, what.first_tile, whole_rows(what.rows), packed_left, right
+    )
     gemm.result = scope.local(F32, what.first_tile.rows * what.first_tile.columns)
     gemm.left_stride = what.first.depth_count
     if packed_left:
@@ -195,11 +213,6 @@ def _scores(
 
     gemm.sinks = {found.middle: (scores, to)}
     lower_panels(gemm, batch, span)
-
-
-def _whole(what: Plan) -> Cut:
-    """No cut by panels: a task has whole rows."""
-    return Cut(what.rows, 1 << 30, 1, 1)
 
 
 def _powers(scope: Scope, what: Plan, scores: str, inverse: str, count: Expr) -> None:
@@ -237,12 +250,15 @@ def _mixed(
     batch: tuple[Affine, ...],
     start: Affine,
     span: tuple[Expr, Expr],
+    kept: Block | None,
 ) -> None:
     """The second product: its left side are the powers."""
-    gemm = Gemm(group, found.mixed, scope, what.second, what.second_tile, _whole(what), True, right)
+    gemm = Gemm(group, found.mixed, scope, what.second, what.second_tile, whole_rows(what.rows), True, right)
     gemm.result = scope.local(F32, what.second_tile.rows * what.second_tile.columns)
     gemm.left, gemm.left_stride = scores, what.width
     gemm.left_is_ready = True
+    if kept is not None:
+        gemm.sinks = {kept.found.middle: (kept.buffer, kept.sink)}
 
     def factor(row: Affine) -> Expr:
         relative = scope.space.add(row, scope.space.multiply(start, -1))

@@ -251,6 +251,12 @@ def _quotient(expr: Apply, arguments: list[str]) -> str:
     return f"(i64)((u32){arguments[0]} {sign} {arguments[1]}u)"
 
 
+def _spread(expr: Apply, arguments: list[str]) -> str:
+    size, lane = (int(one.value) for one in expr.arguments[1:] if isinstance(one, Number))
+    places = ", ".join(str(place // size * size + lane) for place in range(expr.kind.lanes))
+    return f"__builtin_shufflevector({arguments[0]}, {arguments[0]}, {places})"
+
+
 def _infinity(expr: Apply, sign: str) -> str:
     return number(Number(float(f"{sign}inf"), expr.arguments[0].kind))
 
@@ -261,6 +267,7 @@ SPECIAL: Mapping[str, Callable[[Apply, list[str]], str]] = {
     "where": _where,
     "quotient": _quotient,
     "remainder": _quotient,
+    "spread": _spread,
     "splat": lambda expr, args: f"splat_{expr.kind}({args[0]})",
     "fma": lambda expr, args: f"({args[0]} * {args[1]} + {args[2]})",
     "neg": lambda expr, args: (
@@ -276,6 +283,7 @@ SPECIAL: Mapping[str, Callable[[Apply, list[str]], str]] = {
     "is_nan": lambda expr, args: f"({args[0]} != {args[0]})",
     "is_positive_infinity": lambda expr, args: f"({args[0]} == {_infinity(expr, '')})",
     "is_negative_infinity": lambda expr, args: f"({args[0]} == {_infinity(expr, '-')})",
+    "within": lambda expr, args: f"within({args[0]}, {args[1]})",
     "floor_quotient": lambda expr, args: f"floor_quotient({args[0]}, {args[1]})",
     "floor_remainder": lambda expr, args: f"floor_remainder({args[0]}, {args[1]})",
     "floor": lambda expr, args: args[0] if expr.kind.dtype not in FLOATS else f"floor_{expr.kind}({args[0]})",

@@ -90,17 +90,22 @@ def _convolution(body: Graph, node: Node) -> Contraction:
     facts: Facts = dict(node.attributes)
     groups: int = node["group"]
     per_group, inputs = weight[0] // groups, weight[1]
+    is_planar = goes_by_channel(weight)
+
+    def parted(depth: Place) -> tuple[Place, Affine]:
+        """The tap, and the channel of the group."""
+        return (depth[1:], depth[0]) if is_planar else (depth[:-1], depth[-1])
 
     def from_left(elements: Elements, b: Place, row: Place, depth: Place) -> Expr:
         space = elements.scope.space
-        *tap, channel = depth
-        at, guards = windowed(elements, node.inputs[0], row[1:], tuple(tap), facts, 0.0)
+        tap, channel = parted(depth)
+        at, guards = windowed(elements, node.inputs[0], row[1:], tap, facts, 0.0)
         where = space.add(space.multiply(b[0], inputs), channel) if groups > 1 else channel
         return elements.within(node.inputs[0], (row[0], where, *at), guards, 0.0)
 
     def from_right(elements: Elements, b: Place, depth: Place, column: Affine) -> Expr:
         space = elements.scope.space
-        *tap, channel = depth
+        tap, channel = parted(depth)
         where = space.add(space.multiply(b[0], per_group), column) if groups > 1 else column
         return elements.at(node.inputs[1], (where, channel, *tap))
 
@@ -110,7 +115,19 @@ def _convolution(body: Graph, node: Node) -> Contraction:
 
     batch = (groups,) if groups > 1 else ()
     rows = (out[0], *out[2:])
-    return Contraction(batch, rows, per_group, (*weight[2:], inputs), from_left, from_right, to)
+    depth = (inputs, *weight[2:]) if is_planar else (*weight[2:], inputs)
+    return Contraction(batch, rows, per_group, depth, from_left, from_right, to)
+
+
+def goes_by_channel(weight: tuple[int, ...]) -> bool:
+    """Whether the depth goes over the channels first and then over the taps of each: for images of few
+    channels, whose windows are copied along their rows.
+    """
+    return weight[1] < weight[-1] and weight[-1] >= WIDE_WINDOW
+
+
+WIDE_WINDOW = 4
+"""Taps of a row that are worth a vector."""
 
 
 def bias_of(node: Node) -> str:

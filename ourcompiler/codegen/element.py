@@ -4,17 +4,18 @@ This is where fusion happens: what a group's body says is followed back to what 
 code generation, with SmartMem's index comprehension in place of its data movement).
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 
 from ourcompiler.codegen.scope import Scope
 from ourcompiler.ir.graph import Graph, Node
-from ourcompiler.ir.index import Affine, Dim, constant
+from ourcompiler.ir.index import Affine, Atom, Dim, Quotient, Remainder, constant
 from ourcompiler.ir.index_map import Guard, IndexMap
 from ourcompiler.ir.scalar import Scalar, operand
 from ourcompiler.ir.types import FLOATS, DType
-from ourcompiler.kernel.ir import FLAG, INDEX, Apply, Expr, Kind, Load, Number, apply, index, splat
+from ourcompiler.kernel.ir import FLAG, INDEX, Apply, Expr, Kind, Load, Number, apply, index, plus, splat
 from ourcompiler.ops.catalogue import OPS
 from ourcompiler.ops.table import Pointwise, View
 from ourcompiler.storage import Storage
@@ -32,14 +33,47 @@ class NotInLanesError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
+class Even:
+    """What has to hold when the kernel runs for the lanes of a vector to lie side by side: quotients and
+    guards that are the same for the first lane and the last. Nothing may depend on dimensions beyond `known`.
+    """
+
+    scope: Scope
+    count: int
+    known: int
+    found: dict[Expr, None] = field(default_factory=dict)
+
+    def same_quotient(self, of: Affine, by: int, step: int) -> None:
+        """The quotient of all lanes is that of the first."""
+        first, last = self._ends(of, step)
+        kept = [Apply("floor_quotient", (one, index(by)), INDEX) for one in (first, last)]
+        self.found[apply("equal", kept[0], kept[1], kind=FLAG)] = None
+
+    def inside(self, where: Affine, size: int, step: int) -> None:
+        """All lanes lie within a size."""
+        first, last = self._ends(where, step)
+        low, high = (first, last) if step > 0 else (last, first)
+        self.found[apply("less_equal", index(0), low, kind=FLAG)] = None
+        self.found[apply("less", high, index(size), kind=FLAG)] = None
+
+    def _ends(self, of: Affine, step: int) -> tuple[Expr, Expr]:
+        if any(number >= self.known for number in of.dims):
+            raise NotInLanesError
+        first = self.scope.place(of)
+        return first, plus(first, index((self.count - 1) * step))
+
+
+@dataclass(frozen=True, slots=True)
 class Lane:
     """Dimension `dim` of the scope counts vectors of `count` lanes; its value is that of the first one, and a
-    whole number of vectors if it `is_aligned`.
+    whole number of vectors if it `is_aligned`. With `even`, lanes need to lie side by side only where that
+    holds.
     """
 
     dim: int
     count: int
     is_aligned: bool = False
+    even: Even | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +84,8 @@ class Stored:
     storage: Storage
 
 
-Ready = Callable[[Index], Expr]
+Ready = Callable[["Elements", Index], Expr]
+"""How an element of what the kernel has computed itself is found, for the block that asks."""
 Inline = Callable[["Elements", Node, Index], Expr]
 
 
@@ -58,7 +93,7 @@ Inline = Callable[["Elements", Node, Index], Expr]
 class Elements:
     """Elements of the values of a group's body, for one block of the kernel.
 
-    `ready` has values that the kernel computed itself, as a function of the index; `folds` how operators are
+    `ready` has values that the kernel computed itself; `folds` how operators are
     computed that need loops (those of a second result as `MaxPool.1`); `vector_lanes` are
     those that the target likes.
     """
@@ -78,6 +113,15 @@ class Elements:
         """Whether what is computed now may lie outside, so that nothing may be computed ahead."""
         return self._guards > 0
 
+    @contextmanager
+    def under_guard(self, is_guard: bool = True) -> Iterator[None]:
+        """What is computed inside is read only where a condition holds."""
+        self._guards += is_guard
+        try:
+            yield
+        finally:
+            self._guards -= is_guard
+
     def inside(self, lane: Lane | None) -> "Elements":
         """The same for a block further inside."""
         return replace(self, lane=lane, _known={}, _guards=0)
@@ -94,7 +138,7 @@ class Elements:
 
     def _made(self, name: str, place: Index) -> Expr:
         if name in self.ready:
-            return self.ready[name](place)
+            return self.ready[name](self, place)
         if name in self.stored:
             return self._loaded(name, place)
         known = self.body.constants.get(name)
@@ -135,10 +179,20 @@ class Elements:
         if self.lane is None or self.lane.dim not in where.dims:
             return 0
         mine = Dim(self.lane.dim)
-        for atom, _ in where.terms:
+        total = where.coefficient(mine)
+        for atom, factor in where.terms:
             if atom != mine and self.lane.dim in Affine(0, ((atom, 1),)).dims:
-                raise NotInLanesError
-        return where.coefficient(mine)
+                total += factor * self._step_of(atom, self.lane.even)
+        return total
+
+    def _step_of(self, atom: Atom, even: Even | None) -> int:
+        """That of a quotient or remainder, where the quotient is the same for all lanes."""
+        if even is None or not isinstance(atom, Quotient | Remainder):
+            raise NotInLanesError
+        inner = self.step(atom.of)
+        if inner:
+            even.same_quotient(atom.of, atom.by, inner)
+        return inner if isinstance(atom, Remainder) else 0
 
     def through(self, shown: IndexMap, source: str, place: Index) -> Expr:
         """The element that a view shows; where its guards do not hold, its fill."""
@@ -152,17 +206,20 @@ class Elements:
         conditions: list[Expr] = []
         for guard in guards:
             low, high = self.scope.space.bounds(guard.index)
-            if (low < 0 or high >= guard.size) and self.step(guard.index):
-                raise NotInLanesError
+            if (low < 0 or high >= guard.size) and (step := self.step(guard.index)):
+                assert self.lane is not None
+                if self.lane.even is None:
+                    raise NotInLanesError
+                self.lane.even.inside(guard.index, guard.size, step)
+                continue
             if low < 0:
                 conditions.append(apply("less_equal", index(0), self.scope.place(guard.index), kind=FLAG))
             if high >= guard.size:
                 conditions.append(apply("less", self.scope.place(guard.index), index(guard.size), kind=FLAG))
         if not conditions:
             return self.at(source, place)
-        self._guards += 1
-        value = self.at(source, place)
-        self._guards -= 1
+        with self.under_guard():
+            value = self.at(source, place)
         condition = conditions[0]
         for one in conditions[1:]:
             condition = apply("and", condition, one)
@@ -185,14 +242,11 @@ class Elements:
         )
 
     def dynamic(self, value: Expr, size: int) -> Affine:
-        """An index that the data says, counted from the front and kept inside."""
+        """An index that the data says, counted from the front; one that lies outside ends the run."""
         if value.kind.lanes > 1:
             raise NotInLanesError
         wide = value if value.kind == INDEX else Apply("cast", (value,), INDEX)
-        counted = Apply(
-            "where", (apply("less", wide, index(0), kind=FLAG), apply("add", wide, index(size)), wide), INDEX
-        )
-        kept = apply("max", apply("min", counted, index(size - 1)), index(0))
+        kept = Apply("within", (wide, index(size)), INDEX)
         return self.scope.dim(size, kept if self._guards else self.scope.let(kept, "g"))
 
 
@@ -301,12 +355,11 @@ def _concat(elements: Elements, node: Node, place: Index) -> Expr:
             moved = (*place[:axis], space.add(where, constant(-start)), *place[axis + 1 :])
             parts.append((start, name, moved))
         start += size
-    elements._guards += len(parts) > 1
-    found = elements.at(parts[-1][1], parts[-1][2])
-    for (_, name, moved), (after, _, _) in reversed(list(pairwise(parts))):
-        inside = apply("less", elements.scope.place(where), index(after), kind=FLAG)
-        found = Apply("where", (inside, elements.at(name, moved), found), found.kind)
-    elements._guards -= len(parts) > 1
+    with elements.under_guard(len(parts) > 1):
+        found = elements.at(parts[-1][1], parts[-1][2])
+        for (_, name, moved), (after, _, _) in reversed(list(pairwise(parts))):
+            inside = apply("less", elements.scope.place(where), index(after), kind=FLAG)
+            found = Apply("where", (inside, elements.at(name, moved), found), found.kind)
     return found
 
 

@@ -16,12 +16,19 @@ from ourcompiler.codegen.contraction import (
     choose_tile,
     contraction,
 )
-from ourcompiler.codegen.element import Index, Lane, NotInLanesError
-from ourcompiler.codegen.gemm_left import direct_place, left_place, pack_left, source_place
-from ourcompiler.codegen.gemm_parts import F32, Gemm, Sink, make_cut
+from ourcompiler.codegen.element import Elements, Index, Lane
+from ourcompiler.codegen.gemm_left import (
+    direct_place,
+    left_place,
+    pack_left,
+    pack_left_phase,
+    source_place,
+)
+from ourcompiler.codegen.gemm_parts import F32, Gemm, Sink, make_cut, packs_ahead
 from ourcompiler.codegen.gemm_right import pack_right_phase
 from ourcompiler.codegen.group import Group
-from ourcompiler.codegen.nest import store
+from ourcompiler.codegen.lanes import sweep
+from ourcompiler.codegen.nest import store, vector_end
 from ourcompiler.codegen.scope import Scope, delinear_names
 from ourcompiler.ir.graph import ABSENT, Node
 from ourcompiler.ir.index import ZERO, Affine, constant
@@ -117,7 +124,7 @@ def _left_reader(gemm: Gemm, batch: Place, row: Affine, height: int, first: Expr
     """How the tile's rows are read: from the packed block, or in place with the start of each row kept."""
     scope, what = gemm.scope, gemm.what
     if gemm.packed_left:
-        relative = scope.let(times(apply("sub", scope.place(row), first), gemm.left_stride), "left")
+        relative = scope.let(gemm.left_row(batch, scope.place(row), first), "left")
 
         def packed(number: int, depth: Place) -> Expr:
             flat = scope.place(scope.space.linear(depth, what.depth))
@@ -172,26 +179,12 @@ def _finish_row(gemm: Gemm, batch: Place, panel: Affine, rows: Place, row: tuple
         width = scope.let(apply("min", index(tile.columns), apply("sub", index(columns), begin)), "n")
     else:
         width = index(tile.columns)
-    start: Expr = index(0)
-    if lanes > 1:
-        try:
-            with scope.attempt():
-                stop = (
-                    width
-                    if columns % lanes == 0
-                    else scope.let(apply("sub", width, apply("remainder", width, index(lanes))), "n")
-                )
-                with scope.loop(index(0), stop, lanes, "j") as name:
-                    inner = scope.dim(min(tile.columns, columns), name)
-                    lane = Lane(len(scope.extents) - 1, lanes)
-                    _finish_one(gemm, batch, panel, rows, row, inner, lane)
-                start = stop
-        except NotInLanesError:
-            start = index(0)
-    if start != width:
-        with scope.loop(start, width, 1, "j") as name:
-            inner = scope.dim(min(tile.columns, columns), name)
-            _finish_one(gemm, batch, panel, rows, row, inner, None)
+    whole = width if columns % lanes == 0 else vector_end(scope, index(0), width, lanes)
+
+    def visit(inner: Affine, lane: Lane | None) -> None:
+        _finish_one(gemm, batch, panel, rows, row, inner, lane)
+
+    sweep(scope, (index(0), whole, width), min(tile.columns, columns), lanes, visit)
 
 
 def _finish_one(
@@ -210,7 +203,7 @@ def _finish_one(
     where = gemm.what.out(space, batch, rows, column)
     from_tile = space.add(space.multiply(offset, tile.columns), inner)
 
-    def ready(place: Index) -> Expr:
+    def ready(elements: Elements, place: Index) -> Expr:
         assert place == where, "what follows a product is element by element"
         value: Expr = elements.load(gemm.result, from_tile, F32)
         if gemm.factor is not None:
@@ -249,17 +242,30 @@ def plan(group: Group, node: Node) -> tuple[Contraction, Tile, bool]:
     return what, tile, direct_place(group, Scope(), what, node) is None
 
 
-def lower(group: Group, node: Node, name: str, right: str) -> Kernel:
-    """The kernel; `right` is its name for the buffer of the packed right side."""
+def left_count(group: Group, node: Node) -> int:
+    """Elements of the left side if it is packed as a whole before anything is multiplied, else 0."""
+    what, tile, packed_left = plan(group, node)
+    is_ahead = packed_left and packs_ahead(what, tile, group.target.l2_bytes)
+    return what.batch_count * what.row_count * what.depth_count if is_ahead else 0
+
+
+def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Kernel:
+    """The kernel; `right` is its name for the buffer of the packed right side, `left` that for a left side
+    that is packed as a whole.
+    """
     what, tile, packed_left = plan(group, node)
     scope = Scope()
-    cut = make_cut(what, tile, packed_left, group.target.l2_bytes)
+    cut = make_cut(what, tile, packed_left and not left, group.target.l2_bytes)
     gemm = Gemm(group, node, scope, what, tile, cut, packed_left, right, left_stride=what.depth_count)
     gemm.result = scope.local(F32, tile.rows * tile.columns)
-    if packed_left:
-        gemm.left = scope.local(F32, cut.row_block * what.depth_count)
     phases = []
     if not is_packed(group, node):
         phases.append(pack_right_phase(group, scope, what, tile, right))
+    if left:
+        gemm.left, gemm.left_is_whole = left, True
+        phases.append(pack_left_phase(gemm))
+        gemm.left_is_ready = True
+    elif packed_left:
+        gemm.left = scope.local(F32, cut.row_block * what.depth_count)
     phases.append(lower_tiles(gemm))
     return group.kernel(name, [scope], phases)

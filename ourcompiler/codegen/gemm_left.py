@@ -16,17 +16,22 @@ from ourcompiler.codegen.contraction import (
 from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError, Stored
 from ourcompiler.codegen.gemm_parts import Gemm
 from ourcompiler.codegen.group import Group
-from ourcompiler.codegen.rows import Spot, write_row
-from ourcompiler.codegen.scope import Scope
+from ourcompiler.codegen.lanes import sweep
+from ourcompiler.codegen.nest import TASK_WORK
+from ourcompiler.codegen.row import Spot
+from ourcompiler.codegen.rows import write_row
+from ourcompiler.codegen.scope import Scope, delinear_names
 from ourcompiler.ir.graph import Graph, Node
 from ourcompiler.ir.index import ZERO, Affine
 from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
+    TASK,
     Expr,
     Kind,
     Load,
     Name,
     Number,
+    Phase,
     Store,
     apply,
     index,
@@ -135,7 +140,7 @@ def row_place(
     """The index at which the left side reads a value."""
     seen: list[Index] = []
 
-    def ready(place: Index) -> Expr:
+    def ready(elements: Elements, place: Index) -> Expr:
         seen.append(place)
         return Number(0.0, Kind(F32))
 
@@ -164,7 +169,7 @@ def pack_left(gemm: Gemm, batch: Place, first: Expr, last: Expr) -> None:
     with scope.loop(first, last, 1, "m") as name:
         row = scope.dim(what.row_count, name)
         rows = scope.space.delinear(row, what.rows)
-        base = scope.let(times(apply("sub", name, first), gemm.left_stride), "left")
+        base = scope.let(gemm.left_row(batch, name, first), "left")
         if norm is not None:
             _pack_rows(gemm, norm, batch, rows, base)
             return
@@ -176,23 +181,13 @@ def pack_left(gemm: Gemm, batch: Place, first: Expr, last: Expr) -> None:
 def _pack_depth(gemm: Gemm, batch: Place, rows: Place, outer: Place, base: Expr) -> None:
     """Along the innermost axis of the depth, in lanes where they lie side by side."""
     scope, what, lanes = gemm.scope, gemm.what, gemm.tile.lanes
-    extent, start = what.depth[-1], 0
+    extent = what.depth[-1]
     lanes = next((one for one in (16, 8, 4) if one <= min(lanes, extent)), 1)
-    if lanes > 1:
-        try:
-            with scope.attempt():
-                whole = extent - extent % lanes
-                with scope.loop(index(0), index(whole), lanes, "k") as name:
-                    inner = scope.dim(extent, name)
-                    _pack_one(
-                        gemm, batch, rows, (*outer, inner), base, Lane(len(scope.extents) - 1, lanes, True)
-                    )
-                start = whole
-        except NotInLanesError:
-            start = 0
-    if start < extent:
-        with scope.loop(index(start), index(extent), 1, "k") as name:
-            _pack_one(gemm, batch, rows, (*outer, scope.dim(extent, name)), base, None)
+
+    def visit(inner: Affine, lane: Lane | None) -> None:
+        _pack_one(gemm, batch, rows, (*outer, inner), base, lane)
+
+    sweep(scope, (index(0), index(extent - extent % lanes), index(extent)), extent, lanes, visit, "k")
 
 
 def _pack_one(gemm: Gemm, batch: Place, rows: Place, depth: Place, base: Expr, lane: Lane | None) -> None:
@@ -205,3 +200,16 @@ def _pack_one(gemm: Gemm, batch: Place, rows: Place, depth: Place, base: Expr, l
         if value.kind.dtype is not F32:
             raise NotInLanesError
     scope.emit(Store(gemm.left, plus(base, scope.place(flat)), value))
+
+
+def pack_left_phase(gemm: Gemm) -> Phase:
+    """The phase that packs the whole left side, some rows a task."""
+    scope, what = gemm.scope, gemm.what
+    rows = max(1, TASK_WORK // max(what.depth_count, 1))
+    blocks = -(-what.row_count // rows)
+    with scope.block() as body:
+        *batch, block = delinear_names(scope, TASK, (*what.batch, blocks))
+        first = scope.let(times(scope.place(block), rows), "p")
+        last = scope.let(apply("min", plus(first, index(rows)), index(what.row_count)), "p")
+        pack_left(gemm, tuple(batch), first, last)
+    return Phase(what.batch_count * blocks, tuple(body))

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 from ourcompiler.codegen.contraction import (
     Contraction,
+    Place,
     Tile,
     panel_count,
 )
@@ -12,14 +13,19 @@ from ourcompiler.codegen.element import Index
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.scope import Scope
 from ourcompiler.ir.graph import Node
-from ourcompiler.ir.index import Affine
+from ourcompiler.ir.index import ZERO, Affine
 from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
     Expr,
+    apply,
+    plus,
+    times,
 )
 
 TASK_MULTIPLIES = 400_000
-LARGEST_TASKS = 256
+LARGEST_TASKS = 64
+AHEAD_CACHES = 4
+"""A left side that is packed as a whole may take this many second caches; it is read from the third then."""
 F32 = DType.F32
 
 
@@ -52,9 +58,17 @@ class Gemm:
     left: str = ""  # that of the packed left side
     left_stride: int = 0  # between its rows
     left_is_ready: bool = False  # packed by somebody else
+    left_is_whole: bool = False  # `left` has every row of every batch, not those of a block
     result: str = ""  # that of the finished tile
     sinks: Mapping[str, Sink] = field(default_factory=dict)  # where values go, if not to the group's results
     factor: Callable[[Affine], Expr] | None = None  # what a row is multiplied with at last
+
+    def left_row(self, batch: Place, row: Expr, first: Expr) -> Expr:
+        """Where a row of the packed left side begins; `first` is the first one of the block."""
+        if not self.left_is_whole:
+            return times(apply("sub", row, first), self.left_stride)
+        before = self.scope.space.linear(batch, self.what.batch) if batch else ZERO
+        return times(plus(times(self.scope.place(before), self.what.row_count), row), self.left_stride)
 
     @property
     def panels(self) -> int:
@@ -65,16 +79,48 @@ class Gemm:
         return self.what.depth_count * self.tile.columns
 
 
+LEAST_TASKS = 16
+"""Tasks that blocks of whole rows are cut into, if there are as many tiles."""
+
+
+def tiles_in_block(tiles: int, batches: int, most: int) -> int:
+    """How many tiles of rows a task takes: at most `most`, and few enough to share them out."""
+    found = max(1, min(tiles, most))
+    while found > 1 and batches * -(-tiles // found) < LEAST_TASKS:
+        found = -(-found // 2)
+    return found
+
+
+def whole_rows(count: int) -> Cut:
+    """No cut by panels: a task has `count` whole rows."""
+    return Cut(count, 1 << 30, 1, 1)
+
+
 def make_cut(what: Contraction, tile: Tile, packed_left: bool, l2_bytes: int) -> Cut:
-    """Enough tasks to share out, blocks of the left side that stay in the second cache."""
+    """Enough tasks to share out. A block of rows stays in the second cache while panels go by, and panels
+    are read from further away once for each block of rows: so the cut goes through panels first. Where each
+    task packs its own rows it goes through rows first, else they are packed again for each part.
+    """
     multiplies = what.batch_count * what.row_count * what.columns * what.depth_count
     wanted = max(1, min(LARGEST_TASKS, multiplies // TASK_MULTIPLIES))
-    tiles = -(-what.row_count // tile.rows)
-    fits = max(1, l2_bytes // 2 // (4 * what.depth_count * tile.rows)) if packed_left else tiles
     per_batch = -(-wanted // max(what.batch_count, 1))
-    in_block = max(1, min(fits, tiles // min(per_batch, tiles)))
-    row_blocks = -(-tiles // in_block)
+    tiles = -(-what.row_count // tile.rows)
     panels = panel_count(what.columns, tile)
-    panel_parts = min(panels, -(-per_batch // row_blocks))
+    fitting = max(1, l2_bytes // 2 // (4 * max(what.depth_count, 1) * tile.rows))
+    row_blocks = -(-tiles // fitting)
+    if packed_left:
+        row_blocks = max(row_blocks, min(tiles, per_batch))
+    panel_parts = min(panels, max(1, per_batch // row_blocks))
+    if row_blocks * panel_parts < per_batch:
+        row_blocks = min(tiles, -(-per_batch // panel_parts))
+    in_block = -(-tiles // row_blocks)
     panel_block = -(-panels // panel_parts)
-    return Cut(in_block * tile.rows, panel_block, row_blocks, -(-panels // panel_block))
+    return Cut(in_block * tile.rows, panel_block, -(-tiles // in_block), -(-panels // panel_block))
+
+
+def packs_ahead(what: Contraction, tile: Tile, l2_bytes: int) -> bool:
+    """Whether the whole left side is packed before anything is multiplied: when blocks of whole rows are too
+    few tasks, every block would be packed once for each part of the panels.
+    """
+    whole_bytes = 4 * what.batch_count * what.row_count * what.depth_count
+    return make_cut(what, tile, True, l2_bytes).panel_blocks > 1 and whole_bytes <= AHEAD_CACHES * l2_bytes

@@ -8,19 +8,24 @@ from ourcompiler.codegen.contraction import (
     Tile,
     panel_count,
 )
-from ourcompiler.codegen.element import Lane, NotInLanesError
+from ourcompiler.codegen.element import Lane
 from ourcompiler.codegen.group import Group
-from ourcompiler.codegen.nest import store
+from ourcompiler.codegen.lanes import sweep
+from ourcompiler.codegen.nest import store, vector_end
 from ourcompiler.codegen.scope import Scope, delinear_names
 from ourcompiler.ir.index import Affine
+from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
-    FLAG,
     TASK,
-    Apply,
+    Expr,
+    Kind,
     Number,
     Phase,
+    Store,
     apply,
     index,
+    plus,
+    times,
 )
 
 
@@ -29,18 +34,27 @@ def right_array_shape(what: Contraction, tile: Tile) -> tuple[int, ...]:
     return (what.batch_count, panel_count(what.columns, tile), what.depth_count, tile.columns)
 
 
+DEPTH_IN_TASK = 128
+
+
 def pack_right_phase(group: Group, scope: Scope, what: Contraction, tile: Tile, buffer: str) -> Phase:
     """Pack a right side that is computed at run time; columns beyond the last are 0."""
     panels = panel_count(what.columns, tile)
+    outer, inner = what.depth[0], what.depth[1:]
+    blocks = -(-outer // DEPTH_IN_TASK)
     with scope.block() as body:
-        *batch, panel = delinear_names(scope, TASK, (*what.batch, panels))
+        *batch, panel, block = delinear_names(scope, TASK, (*what.batch, panels, blocks))
+        begin = scope.let(times(scope.place(block), DEPTH_IN_TASK), "p")
+        end = scope.let(apply("min", plus(begin, index(DEPTH_IN_TASK)), index(outer)), "p")
         with ExitStack() as loops:
-            depth = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in what.depth)
+            name = loops.enter_context(scope.loop(begin, end, 1, "k"))
+            first = scope.dim(outer, name)
+            depth = (first, *(loops.enter_context(scope.axis(extent, "k")) for extent in inner))
             flat = scope.space.linear(depth, what.depth)
             base = scope.space.linear((*batch, panel, flat), (*what.batch, panels, what.depth_count))
             start = scope.space.multiply(panel, tile.columns)
             _pack_columns(group, scope, what, tile, buffer, tuple(batch), depth, start, base)
-    return Phase(what.batch_count * panels, tuple(body))
+    return Phase(what.batch_count * panels * blocks, tuple(body))
 
 
 def _pack_columns(
@@ -55,30 +69,21 @@ def _pack_columns(
     base: Affine,
 ) -> None:
     """One row of a panel."""
-    whole = what.columns % tile.columns == 0
 
-    def put(lane_count: int) -> None:
-        with scope.loop(index(0), index(tile.columns), lane_count, "j") as name:
+    def put(offset: Affine, lane: Lane | None) -> None:
+        elements = group.elements(scope, lane=lane)
+        value = what.right(elements, batch, depth, scope.space.add(start, offset))
+        place = scope.space.add(scope.space.multiply(base, tile.columns), offset)
+        store(scope, buffer, place, value, elements.step(place), lane)
+
+    width: Expr = index(tile.columns)
+    if what.columns % tile.columns:
+        left = apply("sub", index(what.columns), scope.place(start))
+        width = scope.let(apply("min", width, left), "n")
+    whole = vector_end(scope, index(0), width, tile.lanes)
+    sweep(scope, (index(0), whole, width), min(tile.columns, what.columns), tile.lanes, put)
+    if what.columns % tile.columns:
+        with scope.loop(width, index(tile.columns), 1, "j") as name:
             offset = scope.dim(tile.columns, name)
-            lane = Lane(len(scope.extents) - 1, lane_count) if lane_count > 1 else None
-            elements = group.elements(scope, lane=lane)
-            column = scope.space.add(start, offset)
-            if whole:
-                value = what.right(elements, batch, depth, column)
-            else:
-                inside = apply("less", scope.place(column), index(what.columns), kind=FLAG)
-                elements._guards += 1
-                found = what.right(elements, batch, depth, column)
-                value = Apply("where", (inside, found, Number(0.0, found.kind)), found.kind)
             place = scope.space.add(scope.space.multiply(base, tile.columns), offset)
-            store(scope, buffer, place, value, elements.step(place), lane)
-
-    lanes = tile.lanes
-    if whole:
-        try:
-            with scope.attempt():
-                put(lanes)
-            return
-        except NotInLanesError:
-            pass
-    put(1)
+            scope.emit(Store(buffer, scope.place(place), Number(0.0, Kind(DType.F32))))

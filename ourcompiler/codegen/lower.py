@@ -6,8 +6,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ourcompiler.codegen import attention, gemm, nest, rows, sequential
-from ourcompiler.codegen.contraction import Contraction, Tile, panel_count
+from ourcompiler.codegen import attention, finish, gemm, nest, rows, sequential, window
+from ourcompiler.codegen.contraction import Contraction, Tile, goes_by_channel, panel_count
 from ourcompiler.codegen.gemm_right import right_array_shape
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.role import Role, role
@@ -80,6 +80,9 @@ def _around(group: Group, anchor: Node | None, kind: Role) -> tuple[Kernel, list
         case Role.PRODUCT:
             assert anchor is not None
             return _product(group, anchor)
+        case Role.WINDOW:
+            assert anchor is not None
+            return _window(group, anchor)
         case Role.ROWS:
             assert anchor is not None
             return rows.lower(group, anchor, "kernel"), []
@@ -121,13 +124,39 @@ def anchor_of(group: Group) -> tuple[Node | None, Role]:
     return next(iter([*products, *anchors]), (None, Role.POINTWISE))
 
 
+def _window(group: Group, anchor: Node) -> tuple[Kernel, list[Argument]]:
+    what, weights = window.plan(group, anchor), f"b{len(group.stored)}"
+    shape = what.weights_shape
+    count = int(np.prod(shape))
+    form = f"channels {'x'.join(map(str, shape))}"
+    is_known = anchor.inputs[1] in group.constant_inputs
+    extra: Argument = (
+        Packed(anchor.inputs[1], form, 4 * count, window.packer(what))
+        if is_known
+        else Workspace(DType.F32, count)
+    )
+    kernel = window.lower(group, anchor, "kernel", weights)
+    return replace(kernel, buffers=(*kernel.buffers, Buffer(weights, DType.F32, not is_known))), [extra]
+
+
 def _product(group: Group, anchor: Node) -> tuple[Kernel, list[Argument]]:
     what, tile, _ = gemm.plan(group, anchor)
     right = f"b{len(group.stored)}"
-    extra = _right_side(group, anchor, what, tile)
-    kernel = gemm.lower(group, anchor, "kernel", right)
-    buffer = Buffer(right, DType.F32, isinstance(extra, Workspace))
-    return replace(kernel, buffers=(*kernel.buffers, buffer)), [extra]
+    extra: list[Argument] = [_right_side(group, anchor, what, tile)]
+    after = finish.finish(group.body, anchor)
+    if after is None:
+        count = gemm.left_count(group, anchor)
+        left = f"b{len(group.stored) + 1}" if count else ""
+        kernel = gemm.lower(group, anchor, "kernel", right, left)
+        if count:
+            extra.append(Workspace(DType.F32, count))
+    else:
+        kernel = finish.lower(group, after, "kernel", right)
+    buffers = tuple(
+        Buffer(f"b{number}", DType.F32, isinstance(one, Workspace))
+        for number, one in enumerate(extra, len(group.stored))
+    )
+    return replace(kernel, buffers=(*kernel.buffers, *buffers)), extra
 
 
 def _packer(anchor: Node, what: Contraction, tile: Tile) -> Callable[[Array], Array]:
@@ -137,7 +166,8 @@ def _packer(anchor: Node, what: Contraction, tile: Tile) -> Callable[[Array], Ar
     def make(array: Array) -> Array:
         if anchor.op == "Conv":
             split = array.reshape(groups, array.shape[0] // groups, array.shape[1], -1)
-            matrix = split.transpose(0, 3, 2, 1).reshape(groups, what.depth_count, what.columns)
+            order = (0, 2, 3, 1) if goes_by_channel(array.shape) else (0, 3, 2, 1)
+            matrix = split.transpose(order).reshape(groups, what.depth_count, what.columns)
         else:
             matrix = array.reshape(what.batch_count, what.depth_count, what.columns)
         panels = panel_count(what.columns, tile)

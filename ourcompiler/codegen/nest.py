@@ -8,6 +8,7 @@ from math import prod
 from ourcompiler.codegen.element import Elements, Index, Inline, Lane, NotInLanesError, Ready
 from ourcompiler.codegen.fold import FOLDS
 from ourcompiler.codegen.group import Group
+from ourcompiler.codegen.lanes import sweep
 from ourcompiler.codegen.scope import Scope, delinear_names
 from ourcompiler.ir.graph import Graph, Node
 from ourcompiler.ir.index import ZERO, Affine, Dim, Space
@@ -244,7 +245,7 @@ def _numbers(place: Index) -> list[int]:
 
 
 def _always(value: Expr) -> Ready:
-    return lambda place: value
+    return lambda elements, place: value
 
 
 @contextmanager
@@ -282,20 +283,12 @@ def _innermost(
 ) -> None:
     """In lanes as far as whole vectors go, the rest one by one; or all of it one by one."""
     start, stop = span
-    if lanes > 1:
-        try:
-            with scope.attempt():
-                whole = vector_end(scope, start, stop, lanes)
-                with scope.loop(start, whole, lanes) as name:
-                    inner = scope.dim(extent, name)
-                    lane = Lane(len(scope.extents) - 1, lanes)
-                    _element(group, scope, values, groups, (*outer, inner), lane, ready)
-                start = whole
-        except NotInLanesError:
-            start = span[0]
-    if start != stop:
-        with scope.loop(start, stop, 1) as name:
-            _element(group, scope, values, groups, (*outer, scope.dim(extent, name)), None, ready)
+    whole = vector_end(scope, start, stop, lanes) if lanes > 1 else start
+
+    def visit(inner: Affine, lane: Lane | None) -> None:
+        _element(group, scope, values, groups, (*outer, inner), lane, ready)
+
+    sweep(scope, (start, whole, stop), extent, lanes, visit, "i")
 
 
 def vector_end(scope: Scope, start: Expr, stop: Expr, lanes: int) -> Expr:

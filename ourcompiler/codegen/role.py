@@ -4,8 +4,9 @@ from enum import Enum
 
 from ourcompiler.codegen.element import INLINE
 from ourcompiler.codegen.fold import FOLDS
-from ourcompiler.codegen.rows import PASSES
+from ourcompiler.codegen.row_passes import PASSES
 from ourcompiler.codegen.sequential import LOWERINGS
+from ourcompiler.codegen.window import is_window
 from ourcompiler.ir.graph import Graph, Node
 from ourcompiler.ir.types import DType
 from ourcompiler.ops.catalogue import OPS
@@ -20,10 +21,11 @@ class Role(Enum):
     FOLD = "fold"
     ROWS = "rows"
     PRODUCT = "product"
+    WINDOW = "window"
     SEQUENTIAL = "sequential"
 
 
-ANCHORS = frozenset({Role.FOLD, Role.ROWS, Role.PRODUCT, Role.SEQUENTIAL})
+ANCHORS = frozenset({Role.FOLD, Role.ROWS, Role.PRODUCT, Role.WINDOW, Role.SEQUENTIAL})
 
 
 def role(graph: Graph, node: Node) -> Role:
@@ -34,6 +36,8 @@ def role(graph: Graph, node: Node) -> Role:
         return Role.SEQUENTIAL
     if node.op in PASSES:
         return Role.ROWS
+    if node.op == "Conv" and is_window(graph, node):
+        return Role.WINDOW
     if node.op in ("MatMul", "Conv") and is_product(graph, node):
         return Role.PRODUCT
     if node.op in FOLDS:

@@ -148,7 +148,7 @@ Run = Callable[[dict[str, Memory], int], None]
 def compiled(phase: Phase, tables: Sequence[Table]) -> Run:
     """The phase as a Python function of its arrays and the task."""
     lines = ["def run(arrays, task):", *_block(phase.body, "  "), "  return None"]
-    space: dict[str, Any] = {"apply": FUNCTIONS, "each": _each, "splat": _splat}
+    space: dict[str, Any] = {"apply": FUNCTIONS, "each": _each, "splat": _splat, "spread": _spread}
     space |= {f"table_{one.name}": Memory(one.name, list(one.values)) for one in tables}
     space["tables"] = {one.name: space[f"table_{one.name}"] for one in tables}
     exec(compile("\n".join(lines), "<kernel>", "exec"), space)
@@ -164,6 +164,10 @@ def _each(function: Callable[..., Any], *arguments: Any) -> list[Any]:
 
 def _splat(value: Any, lanes: int) -> list[Any]:
     return [value] * lanes
+
+
+def _spread(value: Sequence[Any], size: int, lane: int) -> list[Any]:
+    return [value[place // size * size + lane] for place in range(len(value))]
 
 
 def _block(body: Sequence[Statement], indent: str) -> Iterator[str]:
@@ -213,6 +217,8 @@ def _apply(expr: Apply) -> str:
     dtypes = expr.arguments[0].kind.dtype, kind.dtype
     if function == "splat":
         return f"splat({arguments[0]}, {kind.lanes})"
+    if function == "spread":
+        return f"spread({', '.join(arguments)})"
     if function.startswith("lanes_"):
         return f"apply[{function!r}]({arguments[0]})"
     if expr.arguments[0].kind.lanes > 1:

@@ -61,6 +61,13 @@ def _whole_power(base: int, exponent: int) -> int:
     return {1: 1, -1: -1 if exponent % 2 else 1}.get(base, 0)
 
 
+def _within(place: int, size: int) -> int:
+    counted = place + size if place < 0 else place
+    if not 0 <= counted < size:
+        raise IndexError(f"index {place} of {size} elements")
+    return counted
+
+
 def _erf(value: float) -> float:
     return math.erf(value)
 
@@ -116,6 +123,7 @@ WHOLE: dict[str, Function] = {
     "shift_right": lambda value, by: 0 if not 0 <= by < 64 else value >> by,
     "quotient": lambda left, right: left // right,
     "remainder": lambda left, right: left % right,
+    "within": _within,
     "floor_quotient": lambda left, right: left // right,
     "floor_remainder": lambda left, right: left % right,
     **dict.fromkeys(("floor", "ceil", "round", "trunc"), lambda value: value),

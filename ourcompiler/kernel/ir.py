@@ -68,8 +68,10 @@ FUNCTIONS = frozenset(
         "fma",  # first × second + third, rounded once where the target can
         "quotient",  # of two numbers that are not negative
         "remainder",
+        "within",  # an index that the data says, of a size: from the back if negative, an error outside
         "floor_quotient",  # rounded down, whatever the signs
         "floor_remainder",
+        "spread",  # in groups of a size: one lane of each group, by its number, in all of the group
         "lanes_add",  # one number from all lanes
         "lanes_max",
         "lanes_min",

@@ -1,7 +1,7 @@
 """Groups of two products: attention, and a narrow MLP."""
 
-from ourcompiler.codegen import attention
-from ourcompiler.codegen.role import Role
+from ourcompiler.codegen import attention, finish
+from ourcompiler.codegen.role import Role, role
 from ourcompiler.passes.groups import Plan, Verdict, fused, merge, readers_of, source_of
 
 CHAIN_CACHE_BYTES = 1 << 20
@@ -58,6 +58,36 @@ def join_chain(plan: Plan, number: int) -> None:
     if attention.pays(body, found, CHAIN_CACHE_BYTES):
         plan.verdicts[max(plan.members[group])] = Verdict(True, "one block of rows serves two products")
         merge(plan, group, other)
+
+
+def join_finish(plan: Plan, number: int) -> None:
+    """What goes over the rows of a product joins it, where a block of rows is all that it needs."""
+    group = plan.group_of[number]
+    if plan.anchors[group] != number:
+        return
+    last = plan.graph.nodes[max(plan.members[group])]
+    readers = readers_of(plan, last.output)
+    others = {plan.group_of.get(reader, -1) for reader, _ in readers}
+    if len(others) != 1 or last.output in plan.graph.results:
+        return
+    (other,) = others
+    anchor = plan.anchors.get(other, -1)
+    if other in (-1, group) or (anchor is not None and plan.roles.get(anchor) is not Role.ROWS):
+        return
+    if set(plan.members[other]) & plan.in_place:
+        return
+    body = fused(
+        plan.graph, [plan.graph.nodes[one] for one in sorted((*plan.members[group], *plan.members[other]))]
+    ).body
+    assert body is not None
+    products = [node for node in body.nodes if role(body, node) is Role.PRODUCT]
+    found = finish.finish(body, products[-1])
+    if found is None or found.middle != last.output or not finish.fits(body, found):
+        return
+    if finish.pays(body, found, len(products), CHAIN_CACHE_BYTES):
+        plan.verdicts[max(plan.members[group])] = Verdict(True, "a block of rows serves what goes over them")
+        merge(plan, group, other)
+        plan.anchors[other] = number
 
 
 def _only_reader_of_softmax(plan: Plan, number: int) -> int | None:

@@ -14,11 +14,12 @@ from ourcompiler.codegen.gemm_left import left_rows
 from ourcompiler.codegen.gemm_parts import TASK_MULTIPLIES
 from ourcompiler.codegen.nest import COSTLY
 from ourcompiler.codegen.role import ANCHORS, Role, role
+from ourcompiler.codegen.rows import folds_row
 from ourcompiler.ir.graph import Graph, Node, attributes, in_order
 from ourcompiler.ir.index_map import identity
 from ourcompiler.ops.catalogue import OPS
 from ourcompiler.passes import concat
-from ourcompiler.passes.chain import join_attention, join_chain
+from ourcompiler.passes.chain import join_attention, join_chain, join_finish
 from ourcompiler.passes.groups import (
     REFUSED,
     Plan,
@@ -74,6 +75,9 @@ def _planned(graph: Graph) -> Plan:
     for number in work:
         if nodes[number].op == "MatMul" and roles[number] is Role.PRODUCT:
             join_chain(plan, number)
+    for number in work:
+        if roles[number] is Role.PRODUCT:
+            join_finish(plan, number)
     return plan
 
 
@@ -123,7 +127,18 @@ def _join_readers(plan: Plan, number: int) -> None:
     verdict, reader = _verdict_on_readers(plan, number)
     plan.verdicts[number] = verdict
     if verdict.joined:
+        anchor = plan.anchors[plan.group_of[number]]
         merge(plan, plan.group_of[number], plan.group_of[reader])
+        if anchor is not None and plan.roles[anchor] is Role.ROWS:
+            _keep_rows(plan, anchor)
+
+
+def _keep_rows(plan: Plan, rows: int) -> None:
+    """A kernel of rows stays one when a fold of its rows joins it."""
+    group = plan.group_of[rows]
+    other = plan.anchors[group]
+    if other is not None and plan.roles[other] is Role.FOLD:
+        plan.anchors[group] = rows
 
 
 def _verdict_on_readers(plan: Plan, number: int) -> tuple[Verdict, int]:
@@ -195,7 +210,7 @@ def _as_prologue(plan: Plan, number: int, reader: int, after: int | None) -> Ver
         return Verdict(False, f"{_kind(plan, after)} would compute it more than once")
     if other.op in INLINE and other.op != "Concat":
         return Verdict(False, f"what {other.op} chooses from lies in memory")
-    if not _is_worth_repeating(graph, node, other):
+    if plan.roles[reader] is not Role.PRODUCT and not _is_worth_repeating(graph, node, other):
         return Verdict(False, "the reader broadcasts it, and it is dear to compute again")
     return Verdict(True, f"element by element before {_kind(plan, reader)}")
 
@@ -212,6 +227,10 @@ def _rides_along(plan: Plan, number: int, reader: int, before: int, after: int |
     """
     if after is not None and plan.roles[after] is Role.PRODUCT:
         return number == before and reader == after and _packs(plan, before, after)
+    if plan.roles[before] is Role.ROWS and after == reader and plan.roles[reader] is Role.FOLD:
+        members = [plan.graph.nodes[one] for one in (*plan.members[plan.group_of[number]], reader)]
+        body = fused(plan.graph, members).body
+        return body is not None and folds_row(body, plan.graph.nodes[before])
     if plan.roles[before] is not Role.FOLD or plan.roles[reader] is not Role.POINTWISE:
         return False
     if plan.graph.nodes[reader].op in INLINE:

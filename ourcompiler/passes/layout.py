@@ -104,7 +104,7 @@ def written_fastest(body: Graph, name: str) -> int | None:
         if body.types[node.output].shape != shape:
             continue
         match role(body, node):
-            case Role.PRODUCT:
+            case Role.PRODUCT | Role.WINDOW:
                 return 1 if node.op == "Conv" else len(shape) - 1
             case Role.ROWS if node.op != "GroupNorm":
                 return int(node["axis"]) % len(shape)
@@ -133,7 +133,7 @@ def _read_fastest(body: Graph, node: Node, value: str) -> int | None:
     """The axis of an operand that a node folds."""
     rank = body.types[value].rank
     match role(body, node):
-        case Role.PRODUCT if node.op == "Conv":
+        case Role.PRODUCT | Role.WINDOW if node.op == "Conv":
             return 1 if value == node.inputs[0] else None
         case Role.PRODUCT:
             return rank - 1

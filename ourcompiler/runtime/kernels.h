@@ -41,7 +41,7 @@ typedef uint64_t u64;
   static inline void store_boolx##N(u8 *p, i32x##N v) {                  \
     *(unaligned_u8x##N *)p = __builtin_convertvector(v & 1, u8x##N);     \
   }                                                                      \
-  static inline f32x##N splat_f32x##N(f32 x) { return (f32x##N){0} + x; } \
+  static inline f32x##N splat_f32x##N(f32 x) { return x - (f32x##N){0}; } \
   static inline i32x##N splat_boolx##N(bool x) { return (i32x##N){0} - (i32)x; } \
   static inline f32x##N select_f32x##N(i32x##N m, f32x##N a, f32x##N b) { \
     return (f32x##N)((m & (i32x##N)a) | (~m & (i32x##N)b));              \
@@ -152,8 +152,9 @@ HYPERBOLIC_TANGENT(f32x8, i32x8)
 HYPERBOLIC_TANGENT(f32x16, i32x16)
 
 /* The error function: an odd polynomial below 1 (Cephes), else 1 - exp(-x²) q P(q²), q = 1 / |x|. */
+/* Not inlined: its constants would take the registers that a product's tile is in, for the whole of its loops. */
 #define ERROR_FUNCTION(T, I)                                                     \
-  static inline T erf_##T(T x) {                                                 \
+  static __attribute__((noinline, unused)) T erf_##T(T x) {                                                 \
     I sign = to_bits_##T(x) & (i32)0x80000000;                                   \
     T a = from_bits_##T(to_bits_##T(x) & 0x7FFFFFFF);                            \
     T s = x * x;                                                                 \
@@ -298,6 +299,14 @@ static inline i64 whole_i64(f64 x) {
 static inline u64 whole_u64(f64 x) { return x != x || x <= 0 ? 0 : x >= 0x1p64 ? UINT64_MAX : (u64)x; }
 
 /* Places: rounded down, whatever the sign; divisors are positive. */
+/* An index that the data says, of `size` elements. Outside of them the run is told, and reads the first. */
+extern i32 ours_fault;
+static inline i64 within(i64 place, i64 size) {
+  if (place < 0) place += size;
+  if (place >= 0 && place < size) return place;
+  __atomic_store_n(&ours_fault, 1, __ATOMIC_RELAXED);
+  return 0;
+}
 static inline i64 floor_quotient(i64 a, i64 b) { return a / b - (a % b < 0); }
 static inline i64 floor_remainder(i64 a, i64 b) { return a % b + (a % b < 0 ? b : 0); }
 

@@ -169,9 +169,20 @@ void *ours_input(ours_session *session, int32_t number) { return session->inputs
 
 void *ours_output(ours_session *session, int32_t number) { return session->outputs[number]; }
 
-void ours_run(ours_session *session) {
-  for (int32_t one = 0; one < ours_description.launch_count; one++)
-    execute(session, &ours_description.launches[one]);
+int32_t ours_fault = 0;
+
+/* Whether a kernel found an index outside, and none from now on. */
+static bool take_fault(void) {
+  return __atomic_load_n(&ours_fault, __ATOMIC_RELAXED) && __atomic_exchange_n(&ours_fault, 0, __ATOMIC_RELAXED);
+}
+
+int32_t ours_run(ours_session *session) {
+  for (int32_t one = 0; one < ours_description.launch_count; one++) {
+    const ours_launch *launch = &ours_description.launches[one];
+    execute(session, launch);
+    if (take_fault()) return launch->step;
+  }
+  return -1;
 }
 
 static int64_t now_ns(void) {
@@ -180,13 +191,15 @@ static int64_t now_ns(void) {
   return (int64_t)now.tv_sec * 1000000000 + now.tv_nsec;
 }
 
-void ours_profile(ours_session *session, int64_t *step_ns) {
+int32_t ours_profile(ours_session *session, int64_t *step_ns) {
   for (int32_t one = 0; one < ours_description.launch_count; one++) {
     const ours_launch *launch = &ours_description.launches[one];
     int64_t start = now_ns();
     execute(session, launch);
     step_ns[launch->step] += now_ns() - start;
+    if (take_fault()) return launch->step;
   }
+  return -1;
 }
 
 void ours_close(ours_session *session) {

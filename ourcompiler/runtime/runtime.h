@@ -24,6 +24,7 @@ typedef struct {
 } ours_model;
 
 extern const ours_model ours_description;
+extern int32_t ours_fault; /* set by kernels */
 
 typedef struct ours_session ours_session;
 
@@ -31,9 +32,12 @@ typedef struct ours_session ours_session;
 ours_session *ours_open(const void *weights, int64_t weights_bytes, int32_t threads);
 void *ours_input(ours_session *, int32_t number);
 void *ours_output(ours_session *, int32_t number);
-void ours_run(ours_session *);
+/* The number of the kernel call that stopped the run, because an index in the data lies outside what it chooses
+ * from; -1 when all went well. One session of a library runs at a time.
+ */
+int32_t ours_run(ours_session *);
 /* As ours_run; adds the nanoseconds of each kernel call to `step_ns`. */
-void ours_profile(ours_session *, int64_t *step_ns);
+int32_t ours_profile(ours_session *, int64_t *step_ns);
 void ours_close(ours_session *);
 
 #endif

@@ -15,7 +15,7 @@ import numpy as np
 from ourcompiler.errors import CompileError
 from ourcompiler.ir.graph import Array
 from ourcompiler.ir.types import TensorType
-from ourcompiler.package import LIBRARY, WEIGHTS, Package
+from ourcompiler.stored import LIBRARY, WEIGHTS, Package
 from ourcompiler.targets import runnable_here
 
 
@@ -68,8 +68,18 @@ class Session:
             np.copyto(self._inputs[name], value)
 
     def execute(self) -> None:
-        """Run once."""
-        self._library.ours_run(self._session)
+        """Run once; raises `CompileError` when an index in the data lies outside what it chooses from."""
+        self._check(self._library.ours_run(self._session))
+
+    def _check(self, step: int) -> None:
+        if step < 0:
+            return
+        kernel, origin = self.package.steps[step]
+        raise CompileError(
+            "an index in the data lies outside what it chooses from",
+            where=f"node {origin[0]!r}" if origin else f"kernel {kernel}",
+            hint="check the inputs: indices of n elements are -n to n - 1",
+        )
 
     def outputs(self) -> dict[str, Array]:
         """The results, in memory that the next run overwrites."""
@@ -85,7 +95,7 @@ class Session:
         """Nanoseconds of each kernel call, the mean of some runs."""
         total = (ctypes.c_int64 * max(len(self.package.steps), 1))()
         for _ in range(runs):
-            self._library.ours_profile(self._session, total)
+            self._check(self._library.ours_profile(self._session, total))
         return [one / runs for one in total[: len(self.package.steps)]]
 
     def close(self) -> None:
@@ -138,8 +148,8 @@ def _library(path: Path) -> Any:
         ("ours_open", pointer, (pointer, size, number)),
         ("ours_input", pointer, (pointer, number)),
         ("ours_output", pointer, (pointer, number)),
-        ("ours_run", None, (pointer,)),
-        ("ours_profile", None, (pointer, ctypes.POINTER(ctypes.c_int64))),
+        ("ours_run", number, (pointer,)),
+        ("ours_profile", number, (pointer, ctypes.POINTER(ctypes.c_int64))),
         ("ours_close", None, (pointer,)),
     ):
         function = getattr(library, name)

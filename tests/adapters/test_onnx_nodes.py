@@ -11,6 +11,7 @@ ORIGINAL = OriginalGraph(
             "y": "norm/Mul"},
     reads={"conv": ("x",), "shortcut": ("x",), "add": ("c", "s"), "relu": ("a",), "norm/Mean": ("r",),
            "norm/Sub": ("r", "m"), "norm/Mul": ("d", "scale")},
+    convolutions=frozenset({"conv", "shortcut"}),
 )  # fmt: skip
 
 
@@ -55,6 +56,14 @@ def test_followers_are_absorbed_no_further_than_told() -> None:
     found = covered(blocked, absorbed=(1, 0, 0))
     assert found["c_nchwc"] == ("conv", "shortcut", "add")
     assert found["rest"] == ("relu",)
+
+
+def test_a_convolution_named_after_its_last_follower_takes_no_more() -> None:
+    """ONNX Runtime calls a blocked convolution after the tensor that its activation wrote."""
+    blocked = [(entry("shortcut_blocked"), ("s",)), (entry("r_nchwc"), ("t1",)), (entry("norm"), ("y",))]
+    found = covered(blocked, absorbed=(0, 2, 0))
+    assert found["r_nchwc"] == ("conv", "add", "relu")
+    assert found["norm"] == ("norm/Mean", "norm/Sub", "norm/Mul")
 
 
 @pytest.mark.parametrize(

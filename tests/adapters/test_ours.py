@@ -14,11 +14,12 @@ import pytest
 from onnx import TensorProto, helper
 
 from adapters.ort import ORT_NOOPT
-from adapters.ours import OURS, OursAdapter
+from adapters.ours import OPTIMISATIONS, OURS, OursAdapter
 from adapters.protocol import Prepared, Session, Setting, Unsupported
 from models.tiny import write_convolutions
 from models.tiny_graphs import Ends, normal, write_attention_block, write_five_axes, write_graph
 from ourcompiler.errors import CompileError
+from ourcompiler.pipeline import SWITCHES
 
 FLOAT = TensorProto.FLOAT
 ONE = Setting(1, "fp32")
@@ -221,3 +222,15 @@ def test_copies_are_marked_as_layout_transformations(tmp_path: Path) -> None:
     source = write_five_axes(tmp_path / "net.onnx")
     profile = load(source, Setting(1, "fp32", profile=True)).profile(draw(source), 2)
     assert all(entry.layout for entry in profile.entries)
+
+
+def test_every_optimisation_can_be_switched_off_by_name() -> None:
+    """Alone, and the last of them, the last two …: the ladder of an ablation."""
+    assert OPTIMISATIONS == SWITCHES
+    assert not [name for name in OPTIMISATIONS if "-" in name or "," in name], "a variant's name joins them"
+    for name in OPTIMISATIONS:
+        assert OURS.variants[f"without-{name}"] == {"without": name}
+    for start in range(len(OPTIMISATIONS)):
+        tail = OPTIMISATIONS[start:]
+        assert OURS.variants[f"without-{'-'.join(tail)}"] == {"without": ",".join(tail)}
+    assert OURS.variant("without-sink-layout").conversion(ONE) != OURS.conversion(ONE)

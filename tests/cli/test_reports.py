@@ -3,15 +3,18 @@ codes.
 """
 
 import json
+import random
 from collections.abc import Callable
 from pathlib import Path
 
+import onnx
 import pytest
 
 from benchsuite.journal import Journal
 
 PAGE_LIBRARIES = ("jinja2", "matplotlib", "ruptures")
 FAST = ("--set", "warm_up_seconds=0.01", "--set", "probe_seconds=0")
+QUICK_PROFILE = ("--set", "warm_up_seconds=0.01")
 
 
 @pytest.fixture
@@ -76,7 +79,7 @@ def test_breakdown_profiles_once_and_keeps_it(bench: Callable, tiny: Path, place
         "run", "--models", str(tiny), "--quiet", *FAST, "--set", "least_blocks=2", "--set", "most_blocks=2"
     )
     assert done.code == 0
-    first = bench("breakdown", str(tiny), "--inferences", "2")
+    first = bench("breakdown", str(tiny), "--inferences", "2", *QUICK_PROFILE)
     assert first.code == 0
     assert "profiling ort\nprofiling ort-noopt\n" in first.err
     for text in (
@@ -94,7 +97,7 @@ def test_breakdown_profiles_once_and_keeps_it(bench: Callable, tiny: Path, place
     for one in again.document["frameworks"]:
         pieces = sum(piece["times_ns"].get(one["framework"], 0) for piece in again.document["pieces"])
         assert pieces + one["implicit_ns"] + one["unattributed_ns"] == one["total_ns"]
-    fresh = bench("breakdown", str(tiny), "--fresh", "--frameworks", "ort", "--inferences", "1")
+    fresh = bench("breakdown", str(tiny), "--fresh", "--frameworks", "ort", *QUICK_PROFILE)
     assert fresh.err == "profiling ort\n"
     for library in PAGE_LIBRARIES:
         pytest.importorskip(library, reason="the extra `reports` is not installed")
@@ -102,11 +105,18 @@ def test_breakdown_profiles_once_and_keeps_it(bench: Callable, tiny: Path, place
 
 
 def test_breakdown_without_a_run_is_only_printed(bench: Callable, tiny: Path, place: Path) -> None:
-    done = bench(
-        "breakdown", str(tiny), "--frameworks", "ort", "--inferences", "1", "--all", "--format", "md"
-    )
+    """Named from the folder it lies in, and its nodes have no names: their tensors' stand for them."""
+    network = onnx.load(tiny)
+    for node in network.graph.node:
+        node.name = ""
+    onnx.save(network, place / "unnamed.onnx")
+    typed = ("--frameworks", "ort,ort-noopt", "--inferences", "1", "--all", "--format", "md", *QUICK_PROFILE)
+    done = bench("breakdown", "unnamed.onnx", *typed)
     assert done.code == 0
-    assert "| ONNX nodes | operators |" in done.out
+    rows = [line.split(" | ")[0] for line in done.out.split("### ")[1].splitlines() if line.startswith("| ")]
+    assert rows[:3] == ["| ONNX nodes", "| :--", "| c0, r0"]
+    assert rows[3] == "| c1, y"
+    assert "name: ort 4 of 4, ort-noopt 4 of 4" in done.out
     assert not (place / "journal.db").exists()
 
 
@@ -136,18 +146,74 @@ def test_nightly(nightly: Callable, place: Path) -> None:
     assert (place / "site" / "latest.md").read_text().startswith("# Night of ")
     second = nightly(1.3)
     assert second.code == 1
-    assert "trouble: 1 regressions: tiny/ort/" in second.err
+    assert "trouble: 1 regression: tiny/ort/" in second.err
     assert "slower +30." in (place / "site" / "night-0002.md").read_text()
     page = (place / "site" / "latest.html").read_text()
-    assert "1 regressions" in page
+    assert "1 regression" in page
     assert 'id="history"' in page
     assert (place / "site" / "night-0001.html").exists()
+
+
+def test_a_slower_level_is_accepted(nightly: Callable, bench: Callable, place: Path) -> None:
+    nightly()
+    assert nightly(1.3).code == 1
+    assert nightly(1.3).code == 1, "still slower than the last good night"
+    assert "1 regression" in (place / "site" / "latest.md").read_text()
+    done = bench("accept", "3", "--why", "the new host")
+    assert done.out == "later nights are compared with night 3: the new host\n"
+    assert nightly(1.3).code == 0
+    assert "compared with run 3 of" in (place / "site" / "latest.md").read_text()
+
+
+def test_only_whole_nights_are_accepted(
+    nightly: Callable, bench: Callable, tiny: Path, device: Callable
+) -> None:
+    nightly(1.0, "--budget", "0.001s")
+    part = bench("accept", "1")
+    assert (part.code, "night 1 is incomplete" in part.err) == (2, True)
+    bench("run", "--models", str(tiny), "--device", device(), "--quiet")
+    other = bench("accept", "2")
+    assert (other.code, "run 2 is no night" in other.err) == (2, True)
+    assert "there is no run 9" in bench("accept", "9").err
+
+
+QUICK_DOCTOR = ("--comparisons", "5", "--set", "block_seconds=0.001")
+
+
+def test_the_detectable_difference_is_the_doctors(
+    bench: Callable, nightly: Callable, record: Callable
+) -> None:
+    """A machine that `bench doctor` found to be noisy does not see 5 %, and the report says who says so."""
+    nightly()
+    assert nightly(1.05).code == 1
+    draw = random.Random(0)
+    noise = [draw.lognormvariate(0, 0.2) for _ in range(997)]
+    assert bench("doctor", "--device", record(noise=noise), *QUICK_DOCTOR).code == 0
+    found = bench("compare", "1", "2", "--format", "json")
+    assert found.code == 0
+    assert found.document["detectable"] > 0.05
+    assert found.document["detectable_source"].startswith("`bench doctor` of 20")
+    assert "ort on probe-3x48x56 with 1 thread" in found.document["detectable_source"]
+    assert bench("compare", "1", "2", "--detectable", "2%").code == 1
+
+
+def test_a_quiet_machine_is_not_believed_to_see_less_than_bench(
+    bench: Callable, nightly: Callable, record: Callable
+) -> None:
+    nightly()
+    nightly(1.01)
+    unmeasured = bench("compare", "1", "2", "--format", "json").document
+    assert (unmeasured["detectable"], "no A/A test" in unmeasured["detectable_source"]) == (0.02, True)
+    bench("doctor", "--device", record(noise=[1.0, 1.001]), *QUICK_DOCTOR)
+    found = bench("compare", "1", "2", "--format", "json").document
+    assert found["detectable"] == 0.02
+    assert "never below 2%" in found["detectable_source"]
 
 
 def test_nightly_goes_on_where_it_was_cut_off(nightly: Callable, place: Path) -> None:
     cut = nightly(1.0, "--budget", "0.001s")
     assert cut.code == 4
-    assert "not whole (incomplete): 2 cells of 1 networks" in cut.err
+    assert "not whole (incomplete): 2 cells of 1 network" in cut.err
     assert nightly(1.0, "--budget", "1h").code == 0
     with Journal(place / "journal.db") as book:
         assert [run.status for run in book.runs()] == ["complete"]
@@ -160,7 +226,7 @@ def test_nightly_with_a_failure(nightly: Callable, place: Path) -> None:
     done = nightly(1.0, faults=({"framework": "ort", "kind": "crash", "do": "load"},))
     assert done.code == 1
     text = (place / "site" / "latest.md").read_text()
-    assert text.split("\n")[2].startswith("- **1 cells failed: tiny/ort/")
+    assert text.split("\n")[2].startswith("- **1 cell failed: tiny/ort/")
     assert "the mean leaves out tiny" in text
 
 
@@ -202,7 +268,7 @@ def test_reproduce(bench: Callable, device: Callable, exported: str, place: Path
     device(1.5)
     other = bench("reproduce", exported, "--cell", "TINY/ort/1".lower(), "--alone", "--quiet")
     assert other.code == 1
-    assert "1 cells compared: 1 slower" in other.out
+    assert "1 cell compared: 1 slower" in other.out
     with Journal(place / "journal.db") as book:
         assert [run.options.frameworks for run in book.runs()][1:] == [("ort", "ort-noopt"), ("ort",)]
 

@@ -119,7 +119,7 @@ def save(tmp_path: Path) -> Save:
     ) -> Path:
         float_value = helper.make_tensor_value_info
         graph = helper.make_graph(
-            parts.get("nodes", [helper.make_node("Add", ["x", "weight"], ["y"])]),
+            parts.get("nodes", [helper.make_node("Add", ["x", "weight"], ["y"], name="sum")]),
             "net",
             parts.get("inputs", [float_value("x", TensorProto.FLOAT, [1, 4])]),
             parts.get("outputs", [float_value("y", TensorProto.FLOAT, ["rows", 4])]),

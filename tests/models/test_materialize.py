@@ -20,7 +20,7 @@ from models.draw import draw_inputs, draw_piece
 from models.errors import ModelError
 from models.materialize import materialize
 from models.model import Model
-from models.onnx_file import read_user_model
+from models.onnx_file import load_graph, read_user_model
 from models.recipe import read_recipe
 from models.zoo import pinned_model
 
@@ -229,6 +229,22 @@ def test_a_users_file_is_used_where_it_lies(save: Any, tmp_path: Path) -> None:
     path = save()
     assert materialize(read_user_model(path, {}), tmp_path / "cache") == path
     assert not (tmp_path / "cache").exists()
+
+
+def test_nodes_without_names_get_some_before_anything_is_run(save: Any, tmp_path: Path) -> None:
+    from onnx import helper
+
+    path = save(
+        nodes=[helper.make_node("Relu", ["x"], ["r"]), helper.make_node("Add", ["r", "weight"], ["y"])]
+    )
+    model = read_user_model(path, {})
+    named = materialize(model, tmp_path / "cache")
+    assert named == tmp_path / "cache" / "models" / f"net-{model.digest}" / "model.onnx"
+    assert [node.name for node in load_graph(named).graph.node] == ["r", "y"]
+    session = onnxruntime.InferenceSession(str(named), providers=["CPUExecutionProvider"])
+    (result,) = session.run(None, {"x": np.zeros((1, 4), np.float32)})
+    np.testing.assert_array_equal(result, [[1, 2, 3, 4]])
+    assert read_user_model(named, {}).digest != model.digest, "another file"
 
 
 @pytest.mark.parametrize("can_link", [True, False])

@@ -15,8 +15,8 @@ from models.tiny_graphs import normal, write_attention_block, write_graph
 from ourcompiler import package
 from ourcompiler.compile import compile_network
 from ourcompiler.errors import CompileError
-from ourcompiler.package import LIBRARY, MANIFEST, WEIGHTS, Package
 from ourcompiler.runtime.session import Session
+from ourcompiler.stored import LIBRARY, MANIFEST, WEIGHTS, Package, read
 
 TOKENS, WIDTH = 24, 64
 
@@ -36,7 +36,7 @@ def made(source: Path, tmp_path_factory: pytest.TempPathFactory) -> Package:
 def own(made: Package, tmp_path: Path) -> Package:
     """A copy of the package that a test may break."""
     shutil.copytree(made.folder, tmp_path / "package")
-    return package.read(tmp_path / "package")
+    return read(tmp_path / "package")
 
 
 @pytest.fixture
@@ -72,6 +72,23 @@ def test_inputs_that_do_not_fit_are_told(session: Session, name: str) -> None:
     with pytest.raises(CompileError, match=message):
         session.run(change(inputs()))
     assert session.run(inputs())["y"].shape == (1, TOKENS, 40), "and it goes on"
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("wrong", [11, -12, 2**62, -(2**63)])
+def test_an_index_outside_is_told(made: Package, wrong: int, threads: int) -> None:
+    with Session(made, threads=threads) as session:
+        given = inputs()
+        given["ids"][0, 5] = wrong
+        with pytest.raises(CompileError, match=r"node '\w+.*an index in the data lies outside") as raised:
+            session.run(given)
+        assert "-n to n - 1" in str(raised.value)
+        with pytest.raises(CompileError, match="lies outside"):
+            session.profile()
+        given["ids"][0, 5] = -11
+        from_back = session.run(given)["y"]
+        given["ids"][0, 5] = 0
+        assert np.array_equal(session.run(given)["y"], from_back), "and it goes on"
 
 
 def test_inputs_may_lie_in_memory_as_they_like(session: Session) -> None:
@@ -156,7 +173,7 @@ def test_a_file_that_is_missing_is_told(own: Package) -> None:
         Session(own)
     (own.folder / MANIFEST).unlink()
     with pytest.raises(CompileError, match="this is no package"):
-        package.read(own.folder)
+        read(own.folder)
 
 
 DAMAGED: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
@@ -174,14 +191,14 @@ def test_a_damaged_manifest_is_told(own: Package, name: str) -> None:
     path = own.folder / MANIFEST
     path.write_text(json.dumps(change(json.loads(path.read_text()))))
     with pytest.raises(CompileError, match=message):
-        package.read(own.folder)
+        read(own.folder)
 
 
 def test_a_manifest_that_is_cut_off_is_told(own: Package) -> None:
     path = own.folder / MANIFEST
     path.write_text(path.read_text()[:100])
     with pytest.raises(CompileError, match="this is no package"):
-        package.read(own.folder)
+        read(own.folder)
 
 
 def write_function(path: Path, op: str) -> Path:
@@ -220,7 +237,7 @@ def test_nothing_is_left_of_a_compilation_that_fails(tmp_path: Path, monkeypatch
     with pytest.raises(CompileError, match="the C compiler failed"):
         compile_network(write_function(tmp_path / "b.onnx", "Neg"), folder)
     assert [one.name for one in folder.parent.iterdir()] == ["one"]
-    assert package.read(folder).steps, "and the one before is still whole"
+    assert read(folder).steps, "and the one before is still whole"
 
 
 def test_profiles_have_a_number_for_every_kernel(session: Session, made: Package) -> None:

@@ -1,4 +1,4 @@
-"""The cable between a client and a test phone: a TCP proxy that can be cut, hang, be slow, and be plugged in again."""
+"""The cable between a client and a test phone: a proxy that can be cut, hang, be slow, be plugged in."""
 
 import contextlib
 import random

@@ -3,21 +3,25 @@
 from dataclasses import dataclass, field
 
 SHELL_ABI = "arm64-v8a"
+CORTEX_A55, CORTEX_A78, CORTEX_X1 = 0x412FD050, 0x411FD411, 0x411FD440
 
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """Cores with one clock: their numbers, capacity (1024 is the biggest), clocks in kHz, slowest first."""
+    """Cores with one clock: their numbers, capacity (1024 is the biggest), clocks in kHz, slowest first, and
+    what the core says it is (MIDR_EL1).
+    """
 
     cores: tuple[int, ...]
     capacity: int
     clocks_khz: tuple[int, ...]
+    midr: int
     governor: str = "schedutil"
 
 
 @dataclass(frozen=True, slots=True)
 class Chip:
-    """A phone by its properties and files. `zones` are thermal zones: type and temperature in millidegrees."""
+    """A phone by its properties and files. `zones` are thermal zones: type and millidegrees."""
 
     properties: dict[str, str]
     clusters: tuple[Cluster, ...]
@@ -81,9 +85,9 @@ S21 = Chip(
         "samsung/o1sxeea/o1s:13/TP1A.220624.014/G991BXXS9EWK1:user/release-keys",
     ),
     (
-        Cluster((0, 1, 2, 3), 250, (400000, 1300000, 2210000)),
-        Cluster((4, 5, 6), 775, (533000, 1690000, 2808000)),
-        Cluster((7,), 1024, (650000, 1820000, 2912000)),
+        Cluster((0, 1, 2, 3), 250, (400000, 1300000, 2210000), CORTEX_A55),
+        Cluster((4, 5, 6), 775, (533000, 1690000, 2808000), CORTEX_A78),
+        Cluster((7,), 1024, (650000, 1820000, 2912000), CORTEX_X1),
     ),
     S21_ZONES,
     MALI,
@@ -92,7 +96,7 @@ S21 = Chip(
 
 TWO_CORES = Chip(
     S21.properties,
-    (Cluster((0,), 250, (400000, 2210000)), Cluster((1,), 1024, (650000, 2912000))),
+    (Cluster((0,), 250, (400000, 2210000), CORTEX_A55), Cluster((1,), 1024, (650000, 2912000), CORTEX_X1)),
     S21_ZONES,
     MALI,
 )
@@ -108,11 +112,7 @@ def chip_files(chip: Chip) -> dict[str, str]:
     for cluster in chip.clusters:
         files |= _cluster_files(f"{cpu}/cpufreq/policy{cluster.cores[0]}", cluster)
         for core in cluster.cores:
-            files[f"{cpu}/cpu{core}/cpu_capacity"] = f"{cluster.capacity}\n"
-            files[f"{cpu}/cpu{core}/online"] = "1\n"
-            files[f"{cpu}/cpu{core}/topology/core_id"] = f"{core}\n"
-            files[f"{cpu}/cpu{core}/topology/physical_package_id"] = "0\n"
-            files[f"{cpu}/cpu{core}/topology/core_siblings_list"] = span
+            files |= _core_files(f"{cpu}/cpu{core}", core, cluster, cores)
     for number, (kind, millidegrees) in enumerate(chip.zones):
         files[f"sys/class/thermal/thermal_zone{number}/type"] = f"{kind}\n"
         files[f"sys/class/thermal/thermal_zone{number}/temp"] = f"{millidegrees}\n"
@@ -120,6 +120,24 @@ def chip_files(chip: Chip) -> dict[str, str]:
     files["sys/class/thermal/cooling_device0/cur_state"] = "0\n"
     battery = "sys/class/power_supply/battery"
     return files | {f"{battery}/current_now": "-120\n", f"{battery}/voltage_now": "4200000\n"}
+
+
+def _core_files(folder: str, core: int, cluster: Cluster, cores: list[int]) -> dict[str, str]:
+    span, own, every = (
+        f"{cores[0]}-{cores[-1]}\n",
+        f"{1 << core:02x}\n",
+        f"{sum(1 << one for one in cores):02x}\n",
+    )
+    topology = {"core_id": f"{core}\n", "physical_package_id": "0\n"}
+    topology |= {"thread_siblings": own, "core_cpus": own, "core_siblings": every, "package_cpus": every}
+    topology |= {"thread_siblings_list": f"{core}\n", "core_cpus_list": f"{core}\n"}
+    topology |= {"core_siblings_list": span, "package_cpus_list": span}
+    return {
+        f"{folder}/cpu_capacity": f"{cluster.capacity}\n",
+        f"{folder}/online": "1\n",
+        f"{folder}/regs/identification/midr_el1": f"0x{cluster.midr:016x}\n",
+        **{f"{folder}/topology/{name}": text for name, text in topology.items()},
+    }
 
 
 def _cluster_files(folder: str, cluster: Cluster) -> dict[str, str]:

@@ -72,7 +72,7 @@ class Conditions:
                 self.write(f"sys/class/thermal/thermal_zone{number}/temp", f"{round(cpu * 1000)}\n")
 
     def battery(self, **values: object) -> None:
-        """Change lines of `dumpsys battery`: `level=20, temperature=410` (tenths of °C), `USB_powered="false"`."""
+        """Change lines of `dumpsys battery`: `level=20`, `temperature=410` (tenths of °C)."""
         self._battery |= {name.replace("_", " "): str(value) for name, value in values.items()}
         unknown = set(self._battery) - set(BATTERY)
         if unknown:
@@ -89,7 +89,7 @@ class Conditions:
         limit_khz: int | None = None,
         run_ticks: int | None = None,
     ) -> None:
-        """Clock of a core's cluster: the present one, the limit (throttling), 10 ms ticks more at the present."""
+        """A core's cluster: its present clock, its limit (throttling), 10 ms ticks more at that."""
         cluster = next(one for one in self._chip.clusters if core in one.cores)
         folder = f"sys/devices/system/cpu/cpufreq/policy{cluster.cores[0]}"
         if current_khz is not None:
@@ -107,7 +107,7 @@ class Conditions:
         self.write_proc("loadavg", f"{average:.2f} {average:.2f} {average:.2f} 1/900 4242")
 
     def deny(self, path: str) -> None:
-        """Take a file's permission from the shell user, as many phones do: `sys/class/thermal/thermal_zone0/temp`."""
+        """Take a file from the shell user, as many phones do: `sys/class/thermal/thermal_zone0/temp`."""
         (self._root / path).chmod(0)
 
     def remove(self, path: str) -> None:

@@ -1,4 +1,4 @@
-"""A private adb server for tests: own port, own key, no search for emulators; nothing of the user's is touched."""
+"""A private adb server for tests: own port, own key, no search for emulators; the user's is not touched."""
 
 import os
 import shutil
@@ -23,7 +23,7 @@ def adb_binary() -> str | None:
 
 
 class AdbHome:
-    """`environment` is what a client needs to speak to this server: give it to subprocesses or to monkeypatch."""
+    """`environment` is what a client needs to speak to this server: give it to subprocesses."""
 
     def __init__(self, folder: Path, binary: str) -> None:
         self.binary = binary
@@ -31,15 +31,16 @@ class AdbHome:
             trial.bind(("127.0.0.1", 0))
             self.port = int(trial.getsockname()[1])
         self.environment = {
-            "HOME": str(folder),
-            "ANDROID_USER_HOME": str(folder / ".android"),
             "ANDROID_ADB_SERVER_PORT": str(self.port),
             "ADB_LOCAL_TRANSPORT_MAX_PORT": "5553",
             "ADB": binary,
         }
+        # Where the key and the log are; not in `environment`, because caches are under HOME too.
+        self._private = {"HOME": str(folder), "TMPDIR": str(folder)}
         (folder / ".android").mkdir(parents=True, exist_ok=True)
         self.run("keygen", str(folder / ".android/adbkey"))
         self.public_key = folder / ".android/adbkey.pub"
+        self.run("start-server")
 
     def run(
         self, *words: str, check: bool = True, timeout_s: float = TIMEOUT_S
@@ -47,7 +48,7 @@ class AdbHome:
         """One call of adb."""
         return subprocess.run(
             [self.binary, *words],
-            env={**os.environ, **self.environment},
+            env={**os.environ, **self.environment, **self._private},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -1,11 +1,11 @@
-"""The body of a test phone, run as a program: namespaces, emulation, power on and off; needs the standard library only.
+"""The body of a test phone, run as a program: namespaces, emulation, power. Standard library only.
 
     python namespaces.py ROOT EMULATOR PORT DATA_BYTES KERNEL
 
-One JSON line a request on stdin ({"do": "on" | "off" | "kill_adbd"}), one a reply on stdout. A first process writes
-the maps of ids and dies with its parent; the second, in a user namespace where 64-bit ARM programs are emulated,
-answers; each time the phone is switched on, a third becomes process 1 of new pid, mount and network namespaces.
-When the end of stdin comes, or any of them dies, everything that runs on the phone is gone.
+One JSON line a request on stdin ({"do": "on" | "off" | "kill_adbd"}), one a reply on stdout. A first process
+writes the maps of ids and dies with its parent; the second, in a user namespace where 64-bit ARM programs are
+emulated, answers; each time the phone is switched on, a third becomes process 1 of new pid, mount and network
+namespaces. When the end of stdin comes, or any of them dies, everything that runs on the phone is gone.
 """
 
 import contextlib
@@ -20,7 +20,7 @@ from collections.abc import Callable
 
 libc = ctypes.CDLL(None, use_errno=True)
 NEW_MOUNTS, NEW_USER, NEW_PIDS, NEW_NETWORK = 0x20000, 0x10000000, 0x20000000, 0x40000000
-BIND, RECURSIVE, PRIVATE = 0x1000, 0x4000, 0x40000
+READ_ONLY, REMOUNT, BIND, RECURSIVE, PRIVATE = 0x1, 0x20, 0x1000, 0x4000, 0x40000
 DIE_WITH_PARENT, SET_NAME = 1, 15
 SHELL_UID = 2000
 LISTEN_FD = 3
@@ -34,6 +34,7 @@ ENVIRONMENT = {
     "QEMU_CPU": "cortex-a76",
 }
 ADBD = "/apex/com.android.adbd/bin/adbd"
+WRITABLE = ("data", "mnt")
 DEVICES = ("null", "zero", "full", "urandom", "random")
 FACES = ("sys/kernel/random/boot_id", "loadavg", "version", "uptime")
 """Files of /proc that the phone shows as `ROOT/../proc/<name>` says."""
@@ -163,8 +164,6 @@ def init(body: Body, listener: socket.socket, told: int) -> None:
         libc.prctl(SET_NAME, b"init", 0, 0, 0)
         mounts(body.root)
         os.dup2(listener.fileno(), LISTEN_FD, inheritable=True)
-        os.chroot(body.root)
-        os.chdir("/")
         adbd = start_adbd(body, told)
         os.write(told, b"started now\n")
     except OSError as error:
@@ -181,8 +180,10 @@ def init(body: Body, listener: socket.socket, told: int) -> None:
 
 
 def mounts(root: str) -> None:
-    """The phone's own /proc, /dev and terminals over its tree."""
+    """The phone's own /proc, /dev and terminals over its tree, of which little can be written."""
     mount(root, root, None, BIND | RECURSIVE)
+    for name in WRITABLE:
+        mount(f"{root}/{name}", f"{root}/{name}", None, BIND | RECURSIVE)
     mount("proc", f"{root}/proc", "proc")
     for name in FACES:
         face = os.path.join(os.path.dirname(root), "proc", os.path.basename(name))
@@ -193,6 +194,7 @@ def mounts(root: str) -> None:
             pass
         mount(f"/dev/{name}", f"{root}/dev/{name}", None, BIND)
     mount("devpts", f"{root}/dev/pts", "devpts", 0, "newinstance,ptmxmode=0666,mode=0620")
+    mount("none", root, None, BIND | REMOUNT | READ_ONLY)
 
 
 def start_adbd(body: Body, told: int) -> int:
@@ -201,18 +203,36 @@ def start_adbd(body: Body, told: int) -> int:
             os.close(told)
         os.setsid()
         signal.signal(signal.SIGUSR1, signal.SIG_DFL)
-        null = os.open("/dev/null", os.O_RDWR)
-        for descriptor in (0, 1, 2):
-            os.dup2(null, descriptor)
+        if not body.is_root:
+            be_shell_in_a_namespace(f"{body.root}/proc/self")
+        os.chroot(body.root)
+        os.chdir("/")
         if body.is_root:
             os.setgroups([])
             os.setresgid(SHELL_UID, SHELL_UID, SHELL_UID)
             os.setresuid(SHELL_UID, SHELL_UID, SHELL_UID)
+        null = os.open("/dev/null", os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
         os.closerange(LISTEN_FD + 1, 256)
         os.umask(0o022)
         os.execve(ADBD, ["adbd"], body.environment)
 
     return fork(become)
+
+
+def be_shell_in_a_namespace(own: str) -> None:
+    """Be the shell user in one more user namespace: emulation is found in the one around, where only 0 may
+    set it up. Not possible after a chroot.
+    """
+    unshare(NEW_USER)
+    for name, text in (
+        ("setgroups", "deny"),
+        ("uid_map", f"{SHELL_UID} 0 1"),
+        ("gid_map", f"{SHELL_UID} 0 1"),
+    ):
+        with open(f"{own}/{name}", "w", encoding="ascii") as file:
+            file.write(text)
 
 
 def write_maps(child: int, is_root: bool) -> None:

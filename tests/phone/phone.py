@@ -6,12 +6,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import uuid
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from benchsuite.device.scratch import make_scratch
 from tests.phone.cable import Cable, free_port
 from tests.phone.chips import S21, Chip, chip_files
 from tests.phone.conditions import Conditions
@@ -33,7 +33,7 @@ class Phone:
     def __init__(self, chip: Chip = S21, *, serial: str = "R5CR30TEST1", data_bytes: int = 0) -> None:
         made: Parts = parts()
         self.chip = chip
-        self._folder = Path(tempfile.mkdtemp(prefix="bench-test-phone-"))
+        self._folder = make_scratch()  # what a killed test left is removed by the next
         self.root = self._folder / "root"
         _copy_tree(made.root, self.root)
         write_properties(self.root, {**chip.properties, "ro.serialno": serial})
@@ -102,7 +102,7 @@ class Phone:
         (self.root / KEYS).unlink(missing_ok=True)
 
     def processes(self) -> dict[int, str]:
-        """Command lines of what runs on the phone, by this machine's process numbers, without init and adbd."""
+        """Command lines of what runs on the phone, by process number here, without init and adbd."""
         found = {}
         for entry in Path("/proc").iterdir():
             if entry.name.isdigit() and self._is_ours(entry):

@@ -1,4 +1,4 @@
-"""The file system of the test phone: Android's tree, made of Debian's packages and of our stand-ins for services."""
+"""The file system of the test phone: Android's tree, of Debian's packages and of stand-ins for services."""
 
 import shutil
 import subprocess

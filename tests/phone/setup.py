@@ -1,7 +1,7 @@
 """Make what test phones are started from: `python -m tests.phone.setup`; a second time it does nothing.
 
-Packages come from Debian into the cache (`benchsuite/device/debian.py`); nothing is installed. With `--why` it only
-says whether the phone can run here.
+Packages come from Debian into the cache (`benchsuite/device/debian.py`); nothing is installed. With `--why`
+it only says whether the phone can run here.
 """
 
 import hashlib
@@ -69,7 +69,8 @@ def why_not() -> str:
         return f"the test phone needs Linux on x86-64, this is {sys.platform} on {platform.machine()}"
     release = platform.release()
     if tuple(int(part) for part in release.split("-")[0].split(".")[:2]) < KERNEL:
-        return f"the test phone needs Linux {KERNEL[0]}.{KERNEL[1]} (emulation in a user namespace), this is {release}"
+        wanted = ".".join(map(str, KERNEL))
+        return f"the test phone needs Linux {wanted} (emulation in a user namespace), this is {release}"
     probe = [sys.executable, "-S", str(HERE / "namespaces.py"), "--probe"]
     done = subprocess.run(
         probe, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False
@@ -123,6 +124,10 @@ def main() -> None:
             print(why_not() or "the test phone can run here")
         else:
             print(f"test phone: {make().root.parent}")
+        if "--vm" in sys.argv:
+            from tests.phone.vm import VmParts  # which imports this module
+
+            print(f"virtual phone: {VmParts().made().folder}")
     except Unavailable as error:
         print(f"{error}: its tests will be skipped")
 

@@ -10,6 +10,7 @@ from reports.as_markdown import markdown
 from reports.cells import RunData
 from reports.compare import Change, compare
 from reports.compare_table import comparison_table, facts_that_differ, headline
+from reports.detectable import asked_for
 
 CRASHED = Outcome(Status.CRASHED, "SIGSEGV during `run`")
 
@@ -76,7 +77,7 @@ def test_only_cells_of_both_enter_a_mean_and_the_missing_are_named(before: RunDa
 
 
 def test_the_detectable_difference_is_a_threshold(before: RunData, after: RunData) -> None:
-    found = compare(before, after, detectable=0.15)
+    found = compare(before, after, detectable=asked_for(0.15))
     assert changes(found)["swin", "ours"] == Change.SAME
     assert [pair.change for pair in found.regressions] == [Change.BROKE]
 

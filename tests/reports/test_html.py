@@ -113,7 +113,7 @@ def test_trouble_is_on_top(run: RunData) -> None:
     text = page(run, banners=("2 regressions: <b>",))
     assert (
         text.index("2 regressions: &lt;b&gt;")
-        < text.index("4 cells have no good number")
+        < text.index("4 cells without a good number")
         < text.index("<h2>")
     )
 
@@ -146,8 +146,8 @@ def test_roofline_ablation_history_and_breakdown_appear_when_there_is_something(
     structure(text)
     for id in ("roofline", "ablation", "history", "b-0-1-1"):
         assert f'id="{id}"' in text
-    assert "What each optimisation of ours gives" in text
-    fusion = text[text.index("What each optimisation of ours gives") :]
+    assert "What is lost without each optimisation of ours" in text
+    fusion = text[text.index("What is lost without each optimisation of ours") :]
     assert fusion.index(">fusion<") < fusion.index(">layout<"), "the most useful first"
     assert "unattributed" in text
     assert "Changes over 8 runs: none" in text

@@ -7,6 +7,7 @@ import pytest
 
 from benchsuite.cli.nightly import look
 from benchsuite.journal import Journal
+from benchsuite.nights import accept, keep_verdict
 from benchsuite.record import Outcome, RunStatus, Status
 from reports.night import Night, banners, exit_code, summary
 
@@ -35,7 +36,9 @@ def night(write_run: Callable, good: Outcome, tmp_path: Path) -> Callable[..., N
         }
         data = write_run(groups, ("ours", "ort"), command=NIGHTLY, status=status)
         with Journal(tmp_path / "journal.db") as book:
-            return look(book, data.run.number, None, how.get("since"), 0.02, None)  # type: ignore[arg-type]
+            found = look(book, data.run.number, None, how.get("since"), None, None)  # type: ignore[arg-type]
+            keep_verdict(book, data.run.number, found.regressions)
+            return found
 
     return make
 
@@ -51,9 +54,13 @@ def test_a_regression_is_on_top_and_in_the_exit_code(night: Callable) -> None:
     night()
     second = night(swin=60.0)
     assert exit_code(second) == 1
-    assert banners(second) == ("1 regressions: swin/ours/local/1t/fp32 slower +20.0%",)
+    (text,) = banners(second)
+    assert text == (
+        "1 regression: swin/ours/local/1t/fp32 slower +20.0%"
+        " (if this is how fast it is from now on: `bench accept 2`)"
+    )
     text = summary(second)
-    assert text.startswith("# Night of 2026-11-22, run 2: trouble\n\n- **1 regressions: swin/ours")
+    assert text.startswith("# Night of 2026-11-22, run 2: trouble\n\n- **1 regression: swin/ours")
     assert "compared with run 1" in text
 
 
@@ -61,9 +68,9 @@ def test_failures_are_on_top_and_the_mean_says_what_it_leaves_out(night: Callabl
     night()
     second = night(vit=None)
     assert exit_code(second) == 1
-    assert banners(second)[0] == "1 cells failed: vit/ours/local/1t/fp32 crashed (SIGSEGV during `run`)"
+    assert banners(second)[0] == "1 cell failed: vit/ours/local/1t/fp32 crashed (SIGSEGV during `run`)"
     text = summary(second)
-    assert text.index("1 cells failed") < text.index("geometric mean")
+    assert text.index("1 cell failed") < text.index("geometric mean")
     assert "n = 1" in text
     assert "the mean leaves out vit" in text
 
@@ -86,7 +93,7 @@ def test_a_night_cut_short_says_how_much_is_missing(night: Callable) -> None:
     second = night(vit=None, status=RunStatus.INCOMPLETE)
     assert exit_code(second) == 4
     (text,) = banners(second)
-    assert text == "not whole (incomplete): 1 cells of 1 networks were not measured: vit"
+    assert text == "not whole (incomplete): 1 cell of 1 network was not measured: vit"
 
 
 def test_networks_that_are_gone_are_named(
@@ -97,8 +104,10 @@ def test_networks_that_are_gone_are_named(
         {("swin", 1): {"ours": (50.0, good), "ort": (100.0, good)}}, ("ours", "ort"), command=NIGHTLY
     )
     with Journal(tmp_path / "journal.db") as book:
-        found = look(book, data.run.number, None, None, 0.02, None)
+        found = look(book, data.run.number, None, None, None, None)
     assert banners(found)[0].startswith("2 cells of the good night are not there: vit/ours")
+    assert exit_code(found) == 0, "they may have been taken out on purpose"
+    assert summary(found).startswith("# Night of 2026-11-22, run 2: good, but cells are gone\n\n- **2 cells")
 
 
 def test_interrupted_and_empty_nights(night: Callable, write_run: Callable, tmp_path: Path) -> None:
@@ -106,9 +115,64 @@ def test_interrupted_and_empty_nights(night: Callable, write_run: Callable, tmp_
     refused = Outcome(Status.REFUSED, "not installed")
     data = write_run({("swin", 1): {"ours": (None, refused)}}, ("ours",), command=NIGHTLY)
     with Journal(tmp_path / "journal.db") as book:
-        empty = look(book, data.run.number, None, None, 0.02, None)
+        empty = look(book, data.run.number, None, None, None, None)
     assert exit_code(empty) == 3
     assert "nothing was measured" in summary(empty)
+
+
+def reference(night: Night) -> int | None:
+    return night.comparison.before.run.number if night.comparison else None
+
+
+def test_a_regression_is_told_until_it_is_gone(night: Callable) -> None:
+    """A night that became slower is not what the next one is compared with."""
+    night(swin=50.0)
+    assert [exit_code(night(swin=60.0)) for _ in range(3)] == [1, 1, 1]
+    mended = night(swin=50.1)
+    assert (reference(mended), exit_code(mended)) == (1, 0)
+    assert "since then: run 2, 3, 4" in summary(mended)
+    assert reference(night(swin=50.0)) == 5
+
+
+def test_a_level_is_accepted_by_hand(night: Callable, tmp_path: Path) -> None:
+    night(swin=50.0)
+    night(swin=60.0)
+    night(swin=60.1)
+    with Journal(tmp_path / "journal.db") as book:
+        accept(book, 3, "the *safe* kernel")
+    after = night(swin=60.0)
+    assert (reference(after), exit_code(after)) == (3, 0)
+    assert "compared with run 3 of 2026-11-22 (accepted on " in summary(after)
+    assert r": the \*safe\* kernel)" in summary(after)
+
+
+def test_an_accepted_night_stands_though_a_cell_of_it_failed(night: Callable, tmp_path: Path) -> None:
+    night(swin=50.0)
+    night(swin=60.0, vit=None)
+    with Journal(tmp_path / "journal.db") as book:
+        accept(book, 2, "")
+    after = night(swin=60.0, vit=None)
+    assert reference(after) == 2
+    assert exit_code(after) == 1, "a failure is never good"
+    assert banners(after) == ("1 cell failed: vit/ours/local/1t/fp32 crashed (SIGSEGV during `run`)",)
+
+
+def test_a_night_of_fewer_networks_does_not_hide_the_others(
+    night: Callable, write_run: Callable, good: Outcome
+) -> None:
+    """A night of one network in between is good, but the whole night is compared with a whole one."""
+    night()
+    write_run({("swin", 1): {"ours": (50.0, good), "ort": (100.0, good)}}, ("ours", "ort"), command=NIGHTLY)
+    whole = night(vit=30.0)
+    assert (reference(whole), exit_code(whole)) == (1, 1)
+
+
+def test_a_slower_night_measured_again_by_another_yardstick(night: Callable) -> None:
+    """The last look counts: what `--since` a slower night finds unchanged is a good night."""
+    night(swin=50.0)
+    night(swin=60.0)
+    assert exit_code(night(swin=60.0, since=2)) == 0
+    assert reference(night(swin=60.0)) == 3
 
 
 def test_changes_of_the_history_are_in_the_summary(night: Callable) -> None:
@@ -116,7 +180,7 @@ def test_changes_of_the_history_are_in_the_summary(night: Callable) -> None:
         last = night(swin=value)
     assert [(point.run, round(point.ratio, 2)) for point in last.points] == [(5, 1.2)]
     assert "history of 7 runs: swin/ours/local/1t/fp32 +20." in summary(last)
-    assert exit_code(last) == 0, "it changed three nights ago, and was said then"
+    assert exit_code(last) == 1, "nobody accepted it"
 
 
 def test_night(night: Callable, golden: Callable) -> None:

@@ -21,6 +21,7 @@ from benchsuite.device.adb.hold import hold, release, state_file
 from benchsuite.device.adb.link import Link, LinkDown
 from benchsuite.device.adb.ours import TARGET, OursRunner, Place
 from benchsuite.device.adb.process import PhoneProcess, Runner, RunnerRefusal, end_orphans
+from benchsuite.device.adb.python import PythonRunner, why_no_python
 from benchsuite.device.adb.reach import REATTACH_S, Reach, Say, nothing
 from benchsuite.device.adb.state import parse_state, parse_states, resident_mhz, state_script, why_unfit
 from benchsuite.device.protocol import DeviceLost, DeviceRestarted, Fact, Facts, Process, Telemetry
@@ -29,10 +30,6 @@ from benchsuite.policy import Policy
 from models.errors import BenchError
 
 OURS = "ours"
-NO_PYTHON = (
-    "runs on a phone only with the on-device Python layers, which this phone link does not start yet: ours runs there"
-    " without them"
-)
 PROBE_LIMIT_S = 120.0
 LOOK_EVERY_S = 5.0
 
@@ -45,7 +42,7 @@ class AdbDevice:
     def __init__(
         self, name: str, link: Link, *, reattach_s: float = REATTACH_S, say: Say = nothing
     ) -> None:
-        self.name = name
+        self.name, self._link = name, link
         self._lock = lock_phone(link.serial)
         self._scratch = make_scratch()
         try:
@@ -125,8 +122,8 @@ class AdbDevice:
             time.sleep(min(LOOK_EVERY_S, policy.settle_seconds))
 
     def why_not(self, framework: Adapter) -> str | None:
-        """`ours` needs nothing on the phone."""
-        return None if base_name(framework.name) == OURS else NO_PYTHON
+        """`ours` needs nothing on the phone, the others their layers."""
+        return None if base_name(framework.name) == OURS else why_no_python(self._link, framework)
 
     def version_of(self, framework: Adapter) -> str | None:
         """Layers hold the versions that they were made with; `ours` is bench's own."""
@@ -175,8 +172,11 @@ class AdbDevice:
 
     def _runner(self, folder: str, request: Mapping[str, Any]) -> Runner:
         """The program for a first request."""
-        if base_name(str(request.get("framework", ""))) != OURS:
-            raise RunnerRefusal(NO_PYTHON)
+        framework = base_name(str(request.get("framework", "")))
+        if not framework:
+            raise RunnerRefusal(f"a phone cannot answer `{request['do']}` before a network is loaded")
+        if framework != OURS:
+            return PythonRunner(self._link, framework, folder)
         place = Place(folder, self._local.__getitem__, self.push, self._scratch)
         return OursRunner(place, self._raw)
 

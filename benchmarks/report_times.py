@@ -1,7 +1,8 @@
 """How long reports take to draw, as a user waits for them: a large run in every format, and a year of nights.
 
-python benchmarks/reports.py            # 18 networks × 6 frameworks × 2 thread counts, 100 blocks each; 365
-nights
+    python benchmarks/report_times.py
+
+18 networks × 6 frameworks × 2 thread counts with 100 blocks each; 365 nights of 18 networks × 4 frameworks.
 """
 
 import argparse
