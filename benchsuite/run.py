@@ -166,9 +166,7 @@ def _run_groups(job: Job, context: Context) -> RunStatus:
     return RunStatus.COMPLETE
 
 
-def _run_group(
-    job: Job, context: Context, group: PlannedGroup, share: float | None
-) -> tuple[bool, Context]:
+def _run_group(job: Job, context: Context, group: PlannedGroup, share: float | None) -> tuple[bool, Context]:
     """One group; when the device restarts in the middle, it goes on from the journal in a new session."""
     for _ in range(MOST_DEVICE_RESTARTS):
         cells = _open_cells(context).get(group.key)
@@ -179,7 +177,9 @@ def _run_group(
             job.journal.save_spent(context.run, context.session, context.accounts.totals())
             session = job.journal.start_session(context.run, {**job.facts, **job.device.facts()})
             context = replace(context, session=session, accounts=Accounts())
-    raise DeviceLost(f"the device restarted {MOST_DEVICE_RESTARTS} times while {group.model.name} was measured")
+    raise DeviceLost(
+        f"the device restarted {MOST_DEVICE_RESTARTS} times while {group.model.name} was measured"
+    )
 
 
 def _open_cells(context: Context) -> Mapping[GroupKey, tuple[CellRecord, ...]]:

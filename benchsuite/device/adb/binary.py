@@ -64,7 +64,11 @@ def version_of(path: str) -> int:
     """Major number of an adb's version; raises `BenchError` for what is none."""
     try:
         done = subprocess.run(
-            [path, "version"], stdin=subprocess.DEVNULL, capture_output=True, timeout=VERSION_TIMEOUT_S, check=False
+            [path, "version"],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=VERSION_TIMEOUT_S,
+            check=False,
         )
         match = re.search(rb"^Version (\d+)\.", done.stdout, re.MULTILINE)
     except (OSError, subprocess.TimeoutExpired) as error:
@@ -77,7 +81,9 @@ def version_of(path: str) -> int:
 def _judged(adb: Adb) -> Adb:
     if adb.version < LEAST_VERSION:
         raise BenchError(
-            f"adb {adb.version} is too old: at least {LEAST_VERSION} is needed", where=adb.path, hint=INSTALL_HINT
+            f"adb {adb.version} is too old: at least {LEAST_VERSION} is needed",
+            where=adb.path,
+            hint=INSTALL_HINT,
         )
     if adb.version < GOOD_VERSION:
         warnings.warn(

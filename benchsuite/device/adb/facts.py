@@ -55,7 +55,9 @@ PROPERTIES = (
     "ro.serialno",
 )
 POLICY_FILES = (
-    "related_cpus,scaling_governor,cpuinfo_max_freq,scaling_max_freq,scaling_min_freq,scaling_cur_freq".split(",")
+    "related_cpus,scaling_governor,cpuinfo_max_freq,scaling_max_freq,scaling_min_freq,scaling_cur_freq".split(
+        ","
+    )
 )
 PROBES: tuple[Probe, ...] = (
     *(_property(name) for name in PROPERTIES),
@@ -73,7 +75,11 @@ PROBES: tuple[Probe, ...] = (
     Probe("policies", "cpu", "; ".join(_each(f"{CPU}/cpufreq/policy*/{name}") for name in POLICY_FILES)),
     Probe("time_in_state", "cpu", f"ls {CPU}/cpufreq/policy*/stats/time_in_state"),
     Probe("thermal_service", "thermal", "dumpsys thermalservice"),
-    Probe("thermal_zones", "thermal", "cd /sys/class/thermal && " + _each("thermal_zone*/type thermal_zone*/temp")),
+    Probe(
+        "thermal_zones",
+        "thermal",
+        "cd /sys/class/thermal && " + _each("thermal_zone*/type thermal_zone*/temp"),
+    ),
     Probe("cooling_devices", "thermal", "cd /sys/class/thermal && " + _each("cooling_device*/cur_state")),
     Probe("battery", "battery", "dumpsys battery"),
     Probe("battery_current", "battery", "cat /sys/class/power_supply/battery/current_now"),
@@ -82,7 +88,11 @@ PROBES: tuple[Probe, ...] = (
     Probe("memory_available", "memory", "grep MemAvailable /proc/meminfo"),
     Probe("storage_free", "memory", "df -k /data/local/tmp | tail -n 1"),
     Probe("memory_detail", "memory", "grep Pss: /proc/self/smaps_rollup"),
-    Probe("gpu_adreno", "gpu", _each("/sys/class/kgsl/kgsl-3d0/{gpu_model,gpuclk,max_gpuclk,gpu_busy_percentage}")),
+    Probe(
+        "gpu_adreno",
+        "gpu",
+        _each("/sys/class/kgsl/kgsl-3d0/{gpu_model,gpuclk,max_gpuclk,gpu_busy_percentage}"),
+    ),
     Probe("gpu_mali", "gpu", _each("/sys/kernel/gpu/{gpu_model,gpu_clock,gpu_max_clock,gpu_busy}")),
     Probe("gpu_mali_other", "gpu", _each("/sys/class/misc/mali0/device/clock")),
     Probe("counters", "counters", "ls /system/bin/simpleperf"),
@@ -129,7 +139,9 @@ def cores_of(found: Mapping[str, Found]) -> tuple[Core, ...]:
     clocks: dict[int, int] = {}
     policies: dict[int, int] = {}
     text = found["policies"].value or ""
-    maxima = {int(policy): int(khz) for policy, khz in re.findall(r"/policy(\d+)/cpuinfo_max_freq=(\d+)", text)}
+    maxima = {
+        int(policy): int(khz) for policy, khz in re.findall(r"/policy(\d+)/cpuinfo_max_freq=(\d+)", text)
+    }
     for policy, related in re.findall(r"/policy(\d+)/related_cpus=([\d ]+)", text):
         for core in map(int, related.split()):
             policies[core] = int(policy)
@@ -176,7 +188,8 @@ def run_facts(found: Mapping[str, Found]) -> dict[str, Fact]:
     serial = text("ro.serialno")
     cores = cores_of(found)
     return {
-        "processor": " ".join(filter(None, (text("ro.soc.manufacturer"), text("ro.soc.model")))) or text("ro.hardware"),
+        "processor": " ".join(filter(None, (text("ro.soc.manufacturer"), text("ro.soc.model"))))
+        or text("ro.hardware"),
         "architecture": "aarch64",
         "phone": " ".join(filter(None, (text("ro.product.manufacturer"), text("ro.product.model")))),
         "phone_serial_digest": hashlib.sha256(serial.encode()).hexdigest()[:12] if serial else None,
@@ -190,7 +203,8 @@ def run_facts(found: Mapping[str, Found]) -> dict[str, Fact]:
         "usable_cores": len(cores) or None,
         "placement_policy": "fastest cores first: " + ", ".join(str(one.number) for one in cores),
         "cpuset": text("cpuset"),
-        "governor": ", ".join(sorted(set(re.findall(r"scaling_governor=(\w+)", text("policies") or "")))) or None,
+        "governor": ", ".join(sorted(set(re.findall(r"scaling_governor=(\w+)", text("policies") or ""))))
+        or None,
         "memory_bytes": int(total[1]) * 1024 if total else None,
         "boot_id": text("boot_id"),
         "selinux": text("selinux"),

@@ -53,7 +53,9 @@ class PhoneFiles:
             raise full(self._reach.serial, made.err)
         for one, place in places.items():
             self._reach.push(one, f"{folder}/{place}")
-        marked = self._reach.shell(f"echo complete > {quoted}/{COMPLETE}.part && mv {quoted}/{COMPLETE}.part {quoted}/{COMPLETE}")
+        marked = self._reach.shell(
+            f"echo complete > {quoted}/{COMPLETE}.part && mv {quoted}/{COMPLETE}.part {quoted}/{COMPLETE}"
+        )
         if marked.code:
             raise full(self._reach.serial, marked.err)
 

@@ -48,7 +48,7 @@ HOLDS: tuple[Hold, ...] = (
         "screen on",
         "dumpsys power | grep -o 'mWakefulness=[A-Za-z]*'",
         "input keyevent 224",
-        'case {} in *Awake) ;; *) input keyevent 223;; esac',
+        "case {} in *Awake) ;; *) input keyevent 223;; esac",
     ),
     _setting("system", "screen_brightness_mode", "0"),
     _setting("system", "screen_brightness", "0"),

@@ -39,9 +39,7 @@ class AdbDevice:
 
     target = TARGET
 
-    def __init__(
-        self, name: str, link: Link, *, reattach_s: float = REATTACH_S, say: Say = nothing
-    ) -> None:
+    def __init__(self, name: str, link: Link, *, reattach_s: float = REATTACH_S, say: Say = nothing) -> None:
         self.name, self._link = name, link
         self._lock = lock_phone(link.serial)
         self._scratch = make_scratch()
@@ -49,7 +47,9 @@ class AdbDevice:
             self.reach = Reach(link, reattach_s=reattach_s, say=say)
         except LinkDown as down:
             self._lock.release()
-            raise BenchError(f"the phone does not answer: {down}", where=link.serial, hint="`bench devices`") from down
+            raise BenchError(
+                f"the phone does not answer: {down}", where=link.serial, hint="`bench devices`"
+            ) from down
         self._files = PhoneFiles(self.reach)
         self._local: dict[str, Path] = {}
         self._raw: dict[str, OursRunner] = {}
@@ -81,7 +81,9 @@ class AdbDevice:
 
     def scratch(self, name: str) -> str:
         """A file of this run on the phone: letters and digits of the name, whatever else is in it."""
-        plain = "".join(one if one.isalnum() and one.isascii() or one in "-._" else "_" for one in Path(name).name)
+        plain = "".join(
+            one if one.isalnum() and one.isascii() or one in "-._" else "_" for one in Path(name).name
+        )
         return f"{SCRATCH}/{next(self._numbers)}-{plain}"
 
     def cores(self) -> tuple[int, ...]:
@@ -136,7 +138,9 @@ class AdbDevice:
         try:
             self._leave()
         except (LinkDown, DeviceLost) as lost:
-            self.reach.say(f"{self.name} is not as it was: {lost}; `bench devices restore {self.reach.serial}`")
+            self.reach.say(
+                f"{self.name} is not as it was: {lost}; `bench devices restore {self.reach.serial}`"
+            )
         finally:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._lock.release()

@@ -132,7 +132,9 @@ class PhoneProcess:
         line = self._runner.line(self._request)
         deadline = time.monotonic() + timeout_seconds - self._reach.outage_s
         while (left := deadline + self._reach.outage_s - time.monotonic()) > 0:
-            answer = self._reach.shell(self._ask(line, min(POLL_S, max(1, round(left)))), POLL_S + CALL_SLACK_S)
+            answer = self._reach.shell(
+                self._ask(line, min(POLL_S, max(1, round(left)))), POLL_S + CALL_SLACK_S
+            )
             if answer.code == 0:
                 return self._reply(answer.out)
             if answer.code == DEAD:

@@ -47,7 +47,9 @@ def read_profiles(path: Path) -> dict[str, Profile]:
     try:
         rows = tomllib.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise BenchError(f"the table of phones cannot be read: {error}", where=str(path), hint=EXAMPLE) from error
+        raise BenchError(
+            f"the table of phones cannot be read: {error}", where=str(path), hint=EXAMPLE
+        ) from error
     return {name: _profile(name, row, path) for name, row in rows.items()}
 
 

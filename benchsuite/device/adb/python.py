@@ -37,7 +37,9 @@ class PythonRunner:
         """The worker in its mailbox; the layers must be there."""
         runtime = runtime_of(self._link, self._framework)
         if runtime is None:
-            raise RunnerRefusal(f"{self._framework} is not on the phone: `bench devices provision {self._link.serial}`")
+            raise RunnerRefusal(
+                f"{self._framework} is not on the phone: `bench devices provision {self._link.serial}`"
+            )
         return "", runtime.command(["-m", WORKER_MODULE, MAILBOX_OPTION, self._folder])
 
     def line(self, request: Mapping[str, Any]) -> str:

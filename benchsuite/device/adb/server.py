@@ -20,7 +20,16 @@ from benchsuite.device.adb.link import (
 )
 
 CONNECT_TIMEOUT_S = 20.0
-GONE_WORDS = ("offline", "unauthorized", "not found", "no devices", "closed", "connect", "protocol fault", "broken pipe")
+GONE_WORDS = (
+    "offline",
+    "unauthorized",
+    "not found",
+    "no devices",
+    "closed",
+    "connect",
+    "protocol fault",
+    "broken pipe",
+)
 """What adb says when the phone itself did not refuse anything."""
 
 
@@ -52,7 +61,10 @@ class AdbServerLink:
     def pull(self, remote: str, local: Path) -> None:
         """Bring a file here; received beside its place, compared, renamed."""
         pull_whole(
-            self, remote, local, lambda part: self._moved(["pull", remote, str(part.absolute())], None, remote)
+            self,
+            remote,
+            local,
+            lambda part: self._moved(["pull", remote, str(part.absolute())], None, remote),
         )
 
     def reconnect(self) -> bool:
@@ -75,7 +87,9 @@ class AdbServerLink:
         if done.returncode == 0:
             return
         error = refused(self, "adb could not move a file", complaint, remote)
-        told = any(word in complaint for word in ("No space left", "Permission denied", "No such file", "Read-only"))
+        told = any(
+            word in complaint for word in ("No space left", "Permission denied", "No such file", "Read-only")
+        )
         if told and not any(word in complaint for word in GONE_WORDS[:4]):
             raise error
         raise LinkDown(complaint.strip().splitlines()[-1] if complaint.strip() else "the transfer broke off")
@@ -100,4 +114,6 @@ def run_adb(adb: Adb, words: Sequence[str], timeout_s: float) -> subprocess.Comp
             env=os.environ,
         )
     except subprocess.TimeoutExpired as error:
-        raise LinkTimeout(f"no answer to `adb {words[-2] if len(words) > 1 else words[0]}` in {timeout_s:.0f} s") from error
+        raise LinkTimeout(
+            f"no answer to `adb {words[-2] if len(words) > 1 else words[0]}` in {timeout_s:.0f} s"
+        ) from error

@@ -21,10 +21,14 @@ def state_script(policies: Sequence[int]) -> str:
     lines = ["head -n 1 /proc/stat; cat /proc/loadavg; grep MemAvailable /proc/meminfo"]
     for number in policies:
         folder = f"{CPU}/cpufreq/policy{number}"
-        lines.append(f'echo "@limit {number} $(cat {folder}/scaling_max_freq) $(cat {folder}/cpuinfo_max_freq)"')
+        lines.append(
+            f'echo "@limit {number} $(cat {folder}/scaling_max_freq) $(cat {folder}/cpuinfo_max_freq)"'
+        )
         lines.append(f'echo "@states {number}"; cat {folder}/stats/time_in_state; echo @end')
     lines.append("echo @thermal; dumpsys thermalservice; echo @battery; dumpsys battery; echo @zones")
-    lines.append('for z in /sys/class/thermal/thermal_zone*; do echo "$(cat $z/type) $(cat $z/temp)"; done; true')
+    lines.append(
+        'for z in /sys/class/thermal/thermal_zone*; do echo "$(cat $z/type) $(cat $z/temp)"; done; true'
+    )
     return "\n".join(lines)
 
 
@@ -32,7 +36,9 @@ def parse_states(text: str) -> dict[int, dict[int, int]]:
     """Ticks spent at each clock (kHz), by policy."""
     found = {}
     for number, body in re.findall(r"^@states (\d+)\n(.*?)^@end$", text, re.DOTALL | re.MULTILINE):
-        found[int(number)] = {int(khz): int(ticks) for khz, ticks in re.findall(r"^(\d+) (\d+)$", body, re.MULTILINE)}
+        found[int(number)] = {
+            int(khz): int(ticks) for khz, ticks in re.findall(r"^(\d+) (\d+)$", body, re.MULTILINE)
+        }
     return found
 
 
@@ -54,7 +60,9 @@ def parse_state(text: str, cores: Sequence[Core]) -> Telemetry:
     busy, total, steal = _processor_seconds(text)
     temperatures = thermal_sensors(thermal)
     return Telemetry(
-        temperature_celsius=max((one for kind, _, one in temperatures if kind == 0), default=_hottest_zone(zones)),
+        temperature_celsius=max(
+            (one for kind, _, one in temperatures if kind == 0), default=_hottest_zone(zones)
+        ),
         load_average=float(load[1]) if load else None,
         busy_seconds=busy,
         total_seconds=total,
@@ -116,7 +124,9 @@ def _tenths(text: str) -> float | None:
 
 
 def _limit_share(text: str) -> float | None:
-    shares = [int(now) / int(most) for now, most in re.findall(r"^@limit \d+ (\d+) (\d+)$", text, re.MULTILINE)]
+    shares = [
+        int(now) / int(most) for now, most in re.findall(r"^@limit \d+ (\d+) (\d+)$", text, re.MULTILINE)
+    ]
     return round(min(shares), 3) if shares else None
 
 
