@@ -1,8 +1,8 @@
 """Requests and replies as files in a folder, for workers that outlive the cable to the machine that asks.
 
-`request-0`, `request-1`, … are one line each, `reply-0`, `reply-1`, … their answers; each is written beside its
-place and renamed. Nobody polls: the asker sends SIGUSR1 to the worker after a request, and the worker to the
-process that `waiter` names (number and start time, because a number alone may be another process by then).
+`request-0`, `request-1`, … are one line each, `reply-0`, `reply-1`, … their answers; each is written beside
+its place and renamed. Nobody polls: the asker sends SIGUSR1 to the worker after a request, and the worker to
+the process that `waiter` names (number and start time, because a number alone may be another process by then).
 `ourcompiler/runtime/serve.c` speaks the same.
 """
 
@@ -19,7 +19,9 @@ START_TIME_FIELD = 22
 
 
 class Mailbox:
-    """The worker's side of a folder. Make it before a framework is loaded: threads inherit the blocked signal."""
+    """The worker's side of a folder. Make it before a framework is loaded: threads inherit the blocked
+    signal.
+    """
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -12,12 +12,12 @@ from benchsuite.device.adb.choose import properties_of
 from benchsuite.device.adb.facts import PROBES, Found, clusters_text, parse_probe, probe_script
 from benchsuite.device.adb.files import HOME, WORKERS
 from benchsuite.device.adb.hold import release, state_file
-from benchsuite.device.adb.link import LinkDown
 from benchsuite.device.adb.phone import PROBE_LIMIT_S, lock_phone
 from benchsuite.device.adb.process import end_orphans
 from benchsuite.device.adb.profiles import profiles
 from benchsuite.device.adb.reach import Reach
 from benchsuite.device.adb.server import AdbServerLink
+from benchsuite.device.link import LinkDown
 from models.errors import BenchError
 from reports.as_rich import draw_rich
 from reports.table import Table, cells
@@ -94,10 +94,9 @@ def probe(serial: str, form: str) -> None:
         print_json("bench.probe/1", serial=serial, facts=facts)
         return
     for one in PROBES:
-        text = found[one.name].value
-        click.echo(
-            f"{one.chapter:10} {one.name}: {text if text is not None else f'missing ({found[one.name].reason})'}"
-        )
+        fact = found[one.name]
+        text = fact.value if fact.value is not None else f"missing ({fact.reason})"
+        click.echo(f"{one.chapter:10} {one.name}: {text}")
 
 
 def _as_json(found: Found) -> dict[str, str]:

@@ -12,7 +12,8 @@ from models.suggest import nearest
 
 KINDS: dict[str, str] = {
     "local": "this machine",
-    "SERIAL or s21 …": "a phone over ADB: its serial (`adb devices`), or a name of devices.toml that fits one",
+    "SERIAL or s21 …": "a phone over ADB: its serial (`adb devices`), or a name of devices.toml that fits"
+    " one",
     "replay:FILE": "a recorded device with its noise: tries gates, resume and statistics without hardware",
 }
 

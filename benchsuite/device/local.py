@@ -16,8 +16,8 @@ import adapters
 import models
 from adapters.environments import interpreter
 from adapters.protocol import MAIN_ENVIRONMENT
-from benchsuite.device.host import host_cores, host_facts, host_telemetry, kernel_memory_kills
 from benchsuite.device.frameworks import OnThisMachine
+from benchsuite.device.host import host_cores, host_facts, host_telemetry, kernel_memory_kills
 from benchsuite.device.protocol import Ending, Facts, Process, Silence, Telemetry
 from benchsuite.device.scratch import make_scratch
 

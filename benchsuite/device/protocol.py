@@ -17,9 +17,9 @@ class Telemetry:
     """State of a device at one moment; None where the device does not tell.
 
     `busy_seconds`, `total_seconds` and `steal_seconds` are sums over all cores since boot. Phones tell more:
-    `resident_mhz` is the mean clock of the fastest core since the state before, `clock_limit_share` the lowest
-    allowed clock ÷ the highest possible one, `thermal_status` Android's (0: none). `unfit` says why the device
-    was measured although it was not fit to be, after the longest wait.
+    `resident_mhz` is the mean clock of the fastest core since the state before, `clock_limit_share` the
+    lowest allowed clock ÷ the highest possible one, `thermal_status` Android's (0: none). `unfit` says why
+    the device was measured although it was not fit to be, after the longest wait.
     """
 
     clock_mhz: float | None = None
@@ -110,7 +110,9 @@ class Device(Protocol):
         """State at this moment; must cost little: it is asked before and after every block."""
 
     def ready(self, policy: Policy, say: Callable[[str], None]) -> Telemetry:
-        """Wait until the device is fit to be measured, as long as the policy allows; returns its state then."""
+        """Wait until the device is fit to be measured, as long as the policy allows; returns its state
+        then.
+        """
 
     @property
     def target(self) -> str:

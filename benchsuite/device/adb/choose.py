@@ -12,7 +12,8 @@ from models.errors import BenchError
 
 
 def open_phone(name: str) -> AdbDevice | None:
-    """The phone of that profile or serial, held still; None for a name that is neither. Raises `BenchError` when
+    """The phone of that profile or serial, held still; None for a name that is neither. Raises
+    `BenchError` when
     it is not attached, not usable, or several fit.
     """
     profile = profiles().get(name)

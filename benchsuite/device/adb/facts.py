@@ -1,4 +1,6 @@
-"""What a phone says of itself: one script, one round trip; each fact is a value, or the reason why it is missing."""
+"""What a phone says of itself: one script, one round trip; each fact is a value, or the reason why it is
+missing.
+"""
 
 import hashlib
 import re
@@ -54,11 +56,14 @@ PROPERTIES = (
     "ro.product.cpu.abilist",
     "ro.serialno",
 )
-POLICY_FILES = (
-    "related_cpus,scaling_governor,cpuinfo_max_freq,scaling_max_freq,scaling_min_freq,scaling_cur_freq".split(
-        ","
-    )
-)
+POLICY_FILES = [
+    "related_cpus",
+    "scaling_governor",
+    "cpuinfo_max_freq",
+    "scaling_max_freq",
+    "scaling_min_freq",
+    "scaling_cur_freq",
+]
 PROBES: tuple[Probe, ...] = (
     *(_property(name) for name in PROPERTIES),
     Probe("kernel", "identity", "uname -r"),
@@ -125,7 +130,9 @@ def _judge(value: str, code: int) -> Found:
 
 @dataclass(frozen=True, slots=True)
 class Core:
-    """A core: capacity as the scheduler has it (None where it does not tell), its fastest clock, its policy."""
+    """A core: capacity as the scheduler has it (None where it does not tell), its fastest clock, its
+    policy.
+    """
 
     number: int
     capacity: int | None

@@ -28,7 +28,9 @@ class PhoneFiles:
         self._used: dict[str, str] = {}
 
     def push(self, path: Path, companions: Sequence[Path] = ()) -> str:
-        """Bring a file and those beside it to the phone unless they are there; returns the file's path there."""
+        """Bring a file and those beside it to the phone unless they are there; returns the file's path
+        there.
+        """
         files = (path, *companions)
         base = path.parent
         places = {one: place_beside(one, base) for one in files}
@@ -60,7 +62,9 @@ class PhoneFiles:
             raise full(self._reach.serial, marked.err)
 
     def _make_room(self, byte_count: int, *, keep: str) -> None:
-        """Remove folders that were not used for longest until there is room; what cannot fit is left to fail."""
+        """Remove folders that were not used for longest until there is room; what cannot fit is left to
+        fail.
+        """
         kept = [keep, *self._used]
         listed = self._reach.shell(f"mkdir -p {FILES} && cd {FILES} && ls -tr").out.split()
         for name in [one for one in listed if f"{FILES}/{one}" not in kept]:

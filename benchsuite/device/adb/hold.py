@@ -1,4 +1,6 @@
-"""Holding a phone still: what is changed is written down on this machine first, and put back at every exit."""
+"""Holding a phone still: what is changed is written down on this machine first, and put back at every
+exit.
+"""
 
 import json
 import os
@@ -9,7 +11,7 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
-from benchsuite.device.adb.link import Answer
+from benchsuite.device.link import Answer
 from models.errors import BenchError
 
 FOLDER_VARIABLE = "BENCH_DEVICE_STATE"
@@ -126,7 +128,8 @@ def hold(shell: Shell, path: Path, *, usb: bool) -> dict[str, str]:
 
 
 def release(shell: Shell, path: Path) -> tuple[Change, ...]:
-    """Put everything back, the last change first; what was put back is crossed out at once. Returns it; raises
+    """Put everything back, the last change first; what was put back is crossed out at once. Returns it;
+    raises
     `BenchError` when the phone refuses.
     """
     changes = list(written_down(path))

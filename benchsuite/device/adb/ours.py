@@ -1,4 +1,6 @@
-"""`ours` on a phone: the compiled network is a static program that measures itself; no Python is needed there."""
+"""`ours` on a phone: the compiled network is a static program that measures itself; no Python is needed
+there.
+"""
 
 import io
 import json
@@ -13,7 +15,7 @@ import numpy as np
 
 from benchsuite.device.adb.process import RunnerRefusal
 from ourcompiler.ir.types import DType
-from ourcompiler.package import MANIFEST, PROGRAM, WEIGHTS
+from ourcompiler.stored import MANIFEST, PROGRAM, WEIGHTS
 
 TARGET = "aarch64-static"
 OPTIONS_SHOWN = ("without",)
@@ -57,7 +59,7 @@ class OursRunner:
     def line(self, request: Mapping[str, Any]) -> str:
         """One line of the program's own words."""
         doing = request["do"]
-        lines = {
+        lines: dict[str, Callable[[], str]] = {
             "load": lambda: "",
             "run": lambda: f"run {request['iterations']} {request.get('rewarm', 0)}",
             "outputs": lambda: f"outputs {request['path']}",

@@ -18,12 +18,12 @@ from adapters.protocol import Adapter
 from benchsuite.device.adb.facts import cores_of, parse_probe, probe_script, run_facts
 from benchsuite.device.adb.files import SCRATCH, WORKERS, PhoneFiles
 from benchsuite.device.adb.hold import hold, release, state_file
-from benchsuite.device.adb.link import Link, LinkDown
 from benchsuite.device.adb.ours import TARGET, OursRunner, Place
 from benchsuite.device.adb.process import PhoneProcess, Runner, RunnerRefusal, end_orphans
 from benchsuite.device.adb.python import PythonRunner, why_no_python
 from benchsuite.device.adb.reach import REATTACH_S, Reach, Say, nothing
 from benchsuite.device.adb.state import parse_state, parse_states, resident_mhz, state_script, why_unfit
+from benchsuite.device.link import Link, LinkDown
 from benchsuite.device.protocol import DeviceLost, DeviceRestarted, Fact, Facts, Process, Telemetry
 from benchsuite.device.scratch import make_scratch
 from benchsuite.policy import Policy
@@ -82,7 +82,7 @@ class AdbDevice:
     def scratch(self, name: str) -> str:
         """A file of this run on the phone: letters and digits of the name, whatever else is in it."""
         plain = "".join(
-            one if one.isalnum() and one.isascii() or one in "-._" else "_" for one in Path(name).name
+            one if (one.isalnum() and one.isascii()) or one in "-._" else "_" for one in Path(name).name
         )
         return f"{SCRATCH}/{next(self._numbers)}-{plain}"
 
@@ -106,7 +106,8 @@ class AdbDevice:
         return replace(parse_state(text, self._cores), resident_mhz=resident)
 
     def ready(self, policy: Policy, say: Callable[[str], None]) -> Telemetry:
-        """Wait for a cool, charged phone. After the longest wait it is measured and every state says why it is
+        """Wait for a cool, charged phone. After the longest wait it is measured and every state says why
+        it is
         unfit; it is waited for again once it was fit in between.
         """
         self.reach.say = say
@@ -186,7 +187,9 @@ class AdbDevice:
 
 
 def lock_phone(serial: str) -> FileLock:
-    """One bench a phone, whatever cache or journal it uses; several phones side by side. Raises `BenchError`."""
+    """One bench a phone, whatever cache or journal it uses; several phones side by side. Raises
+    `BenchError`.
+    """
     name = "".join(one if one.isalnum() else "-" for one in serial)
     path = user_cache_path("bench") / "locks" / f"phone-{name}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)

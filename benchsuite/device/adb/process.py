@@ -1,7 +1,7 @@
 """A worker on the phone: detached, asked by files, so that a pulled cable costs waiting and nothing else.
 
-Nobody polls while it measures: one call hands over the request and sleeps on the phone until the worker wakes it, or
-for `POLL_S`; see `adapters/mailbox.py` for the files.
+Nobody polls while it measures: one call hands over the request and sleeps on the phone until the worker
+wakes it, or for `POLL_S`; see `adapters/mailbox.py` for the files.
 """
 
 import json
@@ -20,11 +20,14 @@ LEAST_FREE_KILOBYTES = 512
 DEAD, RUNNING, NO_SPACE = 42, 41, 43
 
 FUNCTIONS = r"""
-started() { { read -r l < /proc/$1/stat; } 2>/dev/null || return 1; set -- ${l##*\) }; [ "$1" != Z ] && echo ${20}; }
+started() { { read -r l < /proc/$1/stat; } 2>/dev/null || return 1
+    set -- ${l##*\) }; [ "$1" != Z ] && echo ${20}; }
 alive() { [ -n "$1" ] && [ "$(started $1)" = "$2" ]; }
 is_alive() { { read -r p s < "$1"; } 2>/dev/null && alive "$p" "$s"; }
 """
-"""A process is known by number and start time (field 22 of its stat); a number alone may be another's by now."""
+"""A process is known by number and start time (field 22 of its stat); a number alone may be another's by
+now.
+"""
 
 RUN_SCRIPT = (
     FUNCTIONS
@@ -40,7 +43,8 @@ is_alive waiter && kill -USR1 $p
 )
 
 START_SCRIPT = r"""
-mkdir %(folder)s 2>/dev/null || { [ -d %(folder)s ] && exit 0; mkdir -p %(parent)s && mkdir %(folder)s || exit 43; }
+mkdir %(folder)s 2>/dev/null || { [ -d %(folder)s ] && exit 0
+    mkdir -p %(parent)s && mkdir %(folder)s || exit 43; }
 cd %(folder)s && printf %%s %(script)s > run.sh || exit 43
 setsid nohup sh run.sh < /dev/null > /dev/null 2>&1 &
 """
@@ -53,10 +57,12 @@ trap : USR1
 sleep %(seconds)d < /dev/null > /dev/null 2>&1 & sleeper=$!
 trap "kill $sleeper 2>/dev/null" USR1
 echo $$ $(started $$) > waiter.part && mv waiter.part waiter || { kill $sleeper; exit 43; }
-[ -e request-%(number)d ] || { printf '%%s\n' %(line)s > request.part && mv request.part request-%(number)d; } ||
+[ -e request-%(number)d ] || { printf '%%s\n' %(line)s > request.part &&
+    mv request.part request-%(number)d; } ||
     { kill $sleeper; exit 43; }
 [ %(number)d = 0 ] || { is_alive worker && kill -USR1 $p; }
-if [ -e reply-%(number)d ] || [ -e rc ] || { [ -e session ] && ! is_alive session; }; then kill $sleeper 2>/dev/null; fi
+if [ -e reply-%(number)d ] || [ -e rc ] || { [ -e session ] && ! is_alive session; }; then
+    kill $sleeper 2>/dev/null; fi
 wait $sleeper
 [ -e reply-%(number)d ] && { cat reply-%(number)d; exit 0; }
 [ -e rc ] || { [ -e session ] && ! is_alive session; } && exit 42
@@ -95,7 +101,7 @@ class Runner(Protocol):
 
 
 class RunnerRefusal(Exception):  # noqa: N818  (a reply of the protocol)
-    """This worker cannot answer that; the text is the reason of a refusal."""
+    """A worker cannot answer that; the text is the reason of a refusal."""
 
 
 class PhoneProcess:
@@ -211,8 +217,10 @@ def full(serial: str, complaint: str) -> DeviceLost:
     """The phone could not write: nothing can be measured there before there is room."""
     words = " ".join(complaint.split())[-200:]
     return DeviceLost(
-        f"{serial}: the phone's storage is full or cannot be written ({words}): every finished block is kept; make"
-        " room (`bench devices restore DEV --clean` removes what bench keeps there), then `bench run --resume`"
+        f"{serial}: the phone's storage is full or cannot be written ({words}): every finished block is"
+        f" kept; make"
+        " room (`bench devices restore DEV --clean` removes what bench keeps there), then `bench run"
+        " --resume`"
     )
 
 
@@ -223,7 +231,8 @@ def end_orphans(reach: Reach, parent: str) -> int:
     script = (
         FUNCTIONS
         + f"cd {shlex.quote(parent)} 2>/dev/null || exit 0; n=0\n"
-        + 'for one in */; do [ -d "$one" ] || continue; is_alive "$one/session" && kill -9 -$p && n=$((n + 1));'
+        + 'for one in */; do [ -d "$one" ] || continue;'
+        + ' is_alive "$one/session" && kill -9 -$p && n=$((n + 1));'
         + ' rm -rf "$one"; done; echo $n'
     )
     words = reach.shell(script).out.split()

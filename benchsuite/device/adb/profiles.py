@@ -19,7 +19,9 @@ EXAMPLE = 'such as [mine]  title = "My phone"  match = { "ro.product.device" = [
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A row: the name that the user types, a title, and for each property the patterns of which one must fit."""
+    """A row: the name that the user types, a title, and for each property the patterns of which one must
+    fit.
+    """
 
     name: str
     title: str

@@ -1,4 +1,4 @@
-"""Frameworks in Python on a phone: the same worker and adapters as here, started from layers that are there."""
+"""Frameworks in Python on a phone: the same worker and adapters as here, started from layers."""
 
 import json
 from collections.abc import Mapping
@@ -6,8 +6,8 @@ from typing import Any
 
 from adapters.protocol import Adapter
 from adapters.worker import MAILBOX_OPTION
-from benchsuite.device.adb.link import Link
 from benchsuite.device.adb.process import RunnerRefusal
+from benchsuite.device.link import Link
 from benchsuite.device.runtime.provision import Runtime, present, provisioned
 from benchsuite.device.runtime.table import refusal
 
@@ -23,7 +23,8 @@ def why_no_python(link: Link, framework: Adapter) -> str | None:
     """Why a framework cannot run on that phone, with the line that helps; None when it can."""
     reason = refusal(framework.name)
     if reason is None and runtime_of(link, framework.name) is None:
-        return f"it is not on the phone yet: `bench devices provision {link.serial} --frameworks {framework.name}`"
+        command = f"bench devices provision {link.serial} --frameworks {framework.name}"
+        return f"it is not on the phone yet: `{command}`"
     return reason
 
 

@@ -1,11 +1,13 @@
-"""A phone that may be out of reach for a while: calls that wait for the cable, and know when the phone restarted."""
+"""A phone that may be out of reach for a while: calls that wait for the cable, and know when the phone
+restarted.
+"""
 
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from benchsuite.device.adb.link import SHELL_TIMEOUT_S, Answer, Link, LinkDown, PhoneFull
+from benchsuite.device.link import SHELL_TIMEOUT_S, Answer, Link, LinkDown, PhoneFull
 from benchsuite.device.protocol import DeviceLost, DeviceRestarted
 
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
@@ -80,7 +82,8 @@ class Reach:
                     said = True
                 if waited >= self._reattach_s:
                     raise DeviceLost(
-                        f"{self.serial} did not come back within {waited:.0f} s ({down}): every finished block is"
+                        f"{self.serial} did not come back within {waited:.0f} s ({down}): every finished"
+                        f" block is"
                         " kept; plug it in, then `bench run --resume`"
                     ) from down
                 time.sleep(RETRY_S)

@@ -1,4 +1,6 @@
-"""A whole run on the test phone: `ours`, a cut cable, a power loss, heat; nothing changed or running afterwards."""
+"""A whole run on the test phone: `ours`, a cut cable, a power loss, heat; nothing changed or running
+afterwards.
+"""
 
 import threading
 import time
