@@ -2,7 +2,7 @@
 
 `request-0`, `request-1`, … are one line each, `reply-0`, `reply-1`, … their answers; each is written beside
 its place and renamed. Nobody polls: the asker sends SIGUSR1 to the worker after a request, and the worker to
-the process that `waiter` names (number and start time, because a number alone may be another process by then).
+the process that `waiter` names (number and start time, because a number alone may be another by then).
 `ourcompiler/runtime/serve.c` speaks the same.
 """
 

@@ -128,9 +128,9 @@ def hold(shell: Shell, path: Path, *, usb: bool) -> dict[str, str]:
 
 
 def release(shell: Shell, path: Path) -> tuple[Change, ...]:
-    """Put everything back, the last change first; what was put back is crossed out at once. Returns it;
-    raises
-    `BenchError` when the phone refuses.
+    """Put everything back, the last change first; what was put back is crossed out at once. Returns it.
+
+    A phone that refuses is a `BenchError`.
     """
     changes = list(written_down(path))
     back = []
