@@ -24,12 +24,14 @@ from pathlib import Path
 from typing import Any, TextIO
 
 from adapters.catalogue import adapter
+from adapters.mailbox import Mailbox
 from adapters.placement import CALLER_SHARE, confine, spread, threads_now
 from adapters.protocol import Prepared, Session, Setting, Unsupported
 
 PLACE_UNTIL_NS = 300_000_000
 """Processor time of runs after which every thread that works has shown itself."""
 
+MAILBOX_OPTION = "--mailbox"
 OUT_OF_MEMORY_TEXTS = (
     "bad_alloc",
     "out of memory",
@@ -242,8 +244,21 @@ def _private_stdout() -> TextIO:
     return replies
 
 
+def _serve(mailbox: Mailbox) -> None:
+    """As `main`, for an asker who may be away for a while."""
+    worker = Worker()
+    for line in mailbox.requests():
+        reply = answer(worker, line)
+        mailbox.reply(json.dumps(reply or {"ok": True}))
+        if reply is None:
+            return
+
+
 def main() -> None:
-    """Answer requests until `quit` or the end of stdin."""
+    """Answer requests until `quit` or the end of stdin; with `--mailbox FOLDER`, requests in files."""
+    if MAILBOX_OPTION in sys.argv:
+        _serve(Mailbox(Path(sys.argv[sys.argv.index(MAILBOX_OPTION) + 1])))
+        return
     if "--stay" not in sys.argv:
         _die_with_parent()
     replies = _private_stdout()

@@ -89,7 +89,9 @@ def _drift(group: GroupRecord, cell: CellRecord, blocks: tuple[Block, ...], medi
 def _clock_changed(
     group: GroupRecord, cell: CellRecord, blocks: tuple[Block, ...], medians: Floats
 ) -> Doubt | None:
-    clocks = [state.clock_mhz for block in blocks for state in (block.before, block.after) if state.clock_mhz]
+    resident = [block.after.resident_mhz for block in blocks if block.after.resident_mhz]
+    seen = [state.clock_mhz for block in blocks for state in (block.before, block.after) if state.clock_mhz]
+    clocks = resident or seen
     if not clocks or max(clocks) - min(clocks) <= CLOCK_CHANGE * max(clocks):
         return None
     return Doubt(
@@ -176,7 +178,33 @@ def _restarted(
     )
 
 
+def _unfit(group: GroupRecord, cell: CellRecord, blocks: tuple[Block, ...], medians: Floats) -> Doubt | None:
+    """A phone that was measured although it did not cool down in time, or that warmed up while measured."""
+    waited = [block.before.unfit for block in blocks if block.before.unfit]
+    hot = sum(1 for block in blocks if block.after.thermal_status)
+    if not waited and not hot:
+        return None
+    text = f"measured hot or low: {waited[0]}" if waited else f"thermal status above none after {hot} blocks"
+    return Doubt("not fit", text, "cool or charge the phone, measure again")
+
+
+def _clock_capped(
+    group: GroupRecord, cell: CellRecord, blocks: tuple[Block, ...], medians: Floats
+) -> Doubt | None:
+    shares = [one.clock_limit_share for block in blocks for one in (block.before, block.after)]
+    known = [share for share in shares if share is not None]
+    if not known or min(known) >= 1 - CLOCK_CHANGE:
+        return None
+    return Doubt(
+        "clock capped",
+        f"the system allowed only {min(known):.0%} of the highest clock",
+        "cool the phone down",
+    )
+
+
 CHECKS: tuple[Check, ...] = (
+    _unfit,
+    _clock_capped,
     _few_blocks,
     _noisy,
     _drift,

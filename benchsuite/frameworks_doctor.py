@@ -17,10 +17,10 @@ import numpy as np
 
 from adapters.catalogue import SWEEPS, adapter, installed_version
 from adapters.protocol import Adapter, Setting
+from benchsuite.device.frameworks import why_not_here
 from benchsuite.device.local import LocalDevice, LocalProcess
 from benchsuite.isa import ENCODINGS, CodeScan, scan_code, scan_file
 from benchsuite.loaded import Loaded, loaded
-from benchsuite.plan import why_not_here
 from benchsuite.policy import Policy
 from benchsuite.precision import Precision, classify, precision_network
 from benchsuite.threads import (

@@ -14,6 +14,7 @@ from adapters.protocol import Adapter, Prepared
 from benchsuite.client import WorkerFailed
 from benchsuite.contestant import Contestant, Task
 from benchsuite.context import Context
+from benchsuite.device.protocol import DeviceLost
 from benchsuite.plan import PlannedGroup
 from benchsuite.prepare import prepare
 from benchsuite.record import Block, CellRecord, Outcome, Status, Turn
@@ -102,6 +103,8 @@ class GroupRunner:
                 remote_inputs = context.device.push(self._paths[1])
         except WorkerFailed as failure:
             self._close_cell(cell, failure.outcome)
+        except DeviceLost:
+            raise  # the next framework would fare no better: the run ends, and can be resumed
         except Exception as error:  # adapters raise what they like; a journal's trouble comes up again below
             self._close_cell(cell, failed(error))
         else:
@@ -174,7 +177,7 @@ class GroupRunner:
         number = self._blocks[-1].number + 1 if self._blocks else 0
         order = [contestant for contestant in self._contestants if contestant.alive]
         random.Random(f"{context.seed}/{key}/{number}").shuffle(order)
-        before = context.device.telemetry()
+        before = context.device.ready(context.policy, self._step)
         turns: dict[str, Turn] = {}
         for position, contestant in enumerate(order):
             turn = self._turn(contestant, position)

@@ -10,9 +10,9 @@ from adapters.environments import make
 from adapters.protocol import Adapter, Setting
 from benchsuite.client import WorkerClient, WorkerFailed
 from benchsuite.contestant import worker_cores
+from benchsuite.device.frameworks import why_not_here
 from benchsuite.device.protocol import Device
 from benchsuite.group import inputs_file
-from benchsuite.plan import why_not_here
 from benchsuite.policy import Policy
 from benchsuite.prepare import Say, prepare
 from benchsuite.record import Outcome, Status

@@ -1,13 +1,15 @@
 """From what the user asked for to groups of cells; what cannot run is refused here, with its reason."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from adapters.catalogue import installed_version, notes_of
-from adapters.environments import why_unmakeable
-from adapters.protocol import MAIN_ENVIRONMENT, Adapter, Setting
+from adapters.catalogue import notes_of
+from adapters.protocol import Adapter, Setting
+from benchsuite.device.frameworks import HOST_TARGET, why_not_here
 from benchsuite.record import CellKey, CellRecord, GroupKey, Outcome, Status
 from models.model import Model
+
+WhyNot = Callable[[Adapter], str | None]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,35 +24,34 @@ class PlannedGroup:
 
 
 def plan(
-    models: Sequence[Model], adapters: Sequence[Adapter], device: str, threads: Sequence[int], precision: str
+    models: Sequence[Model],
+    adapters: Sequence[Adapter],
+    device: str,
+    threads: Sequence[int],
+    precision: str,
+    *,
+    target: str = HOST_TARGET,
+    why_not: WhyNot = why_not_here,
 ) -> tuple[PlannedGroup, ...]:
-    """All groups in the order in which they run: network by network, thread counts inside."""
+    """All groups in the order in which they run: network by network, thread counts inside. `target` and
+    `why_not` are the device's own.
+    """
     return tuple(
-        _group(model, adapters, GroupKey(model.name, device, count, precision))
+        _group(model, adapters, GroupKey(model.name, device, count, precision), target, why_not)
         for model in models
         for count in threads
     )
 
 
-def _group(model: Model, adapters: Sequence[Adapter], key: GroupKey) -> PlannedGroup:
-    setting = Setting(threads=key.threads, precision=key.precision)
-    cells = tuple(_cell(model, adapter, key, setting) for adapter in adapters)
+def _group(
+    model: Model, adapters: Sequence[Adapter], key: GroupKey, target: str, why_not: WhyNot
+) -> PlannedGroup:
+    setting = Setting(threads=key.threads, precision=key.precision, target=target)
+    cells = tuple(_cell(model, adapter, key, setting, why_not) for adapter in adapters)
     return PlannedGroup(key, model, setting, tuple(adapters), cells)
 
 
-def _cell(model: Model, adapter: Adapter, key: GroupKey, setting: Setting) -> CellRecord:
+def _cell(model: Model, adapter: Adapter, key: GroupKey, setting: Setting, why_not: WhyNot) -> CellRecord:
     cell = CellRecord(key=CellKey(key, adapter.name), model_digest=model.digest, notes=notes_of(adapter))
-    reason = adapter.refuse(setting) or why_not_here(adapter)
+    reason = adapter.refuse(setting) or why_not(adapter)
     return replace(cell, outcome=Outcome(Status.REFUSED, reason)) if reason else cell
-
-
-def why_not_here(adapter: Adapter) -> str | None:
-    """Why a framework cannot run on this machine, with the line that installs it; None when it can, or when
-    bench makes its environment on first use.
-    """
-    if adapter.environment != MAIN_ENVIRONMENT:
-        return why_unmakeable(adapter.environment)
-    if installed_version(adapter) is not None:
-        return None
-    extra = f"`pip install '.[{adapter.extra}]'` or " if adapter.extra else ""
-    return f"{adapter.distribution} is not installed: {extra}`bench frameworks install {adapter.name}`"

@@ -26,6 +26,11 @@ class Policy:
         run_timeout_seconds: longest wait for a single inference (a block may take longer: its own time × 10).
         probe_seconds: time for measuring the peak, and again the bandwidth, of the device at each thread
             count; 0 leaves that out, and the reports have no roofline.
+        settle_seconds: longest wait, before a block, for a phone to cool down or charge; afterwards it is
+            measured and marked.
+        skin_celsius: a phone whose skin is warmer is waited for.
+        battery_celsius: a phone whose battery is warmer is waited for.
+        battery_percent: a phone whose battery holds less is waited for: some lower their clocks then.
     """
 
     block_seconds: float = 0.2
@@ -43,3 +48,7 @@ class Policy:
     load_timeout_seconds: float = 600.0
     run_timeout_seconds: float = 120.0
     probe_seconds: float = 0.25
+    settle_seconds: float = 300.0
+    skin_celsius: float = 35.0
+    battery_celsius: float = 35.0
+    battery_percent: float = 30.0

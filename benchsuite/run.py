@@ -4,15 +4,16 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
 from filelock import FileLock, Timeout
 
-from adapters.catalogue import adapter, installed_version
+from adapters.catalogue import adapter
+from benchsuite.accounts import Accounts
 from benchsuite.context import Context
-from benchsuite.device.protocol import Device, Facts
+from benchsuite.device.protocol import Device, DeviceLost, DeviceRestarted, Facts
 from benchsuite.device.replay import RECORDED_VERSION
 from benchsuite.device.scratch import scratch_folder
 from benchsuite.group import GroupRunner
@@ -27,6 +28,7 @@ from models.errors import BenchError
 
 GUESSED_MACS_PER_SECOND = 3e10
 GUESSED_SECONDS_PER_LOAD = 4.0
+MOST_DEVICE_RESTARTS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +68,9 @@ def execute(job: Job) -> tuple[int, RunStatus]:
             status = _run_groups(job, context)
         except KeyboardInterrupt:
             job.progress.note("interrupted: every finished block is kept")
+        except DeviceLost as lost:
+            job.progress.note(str(lost))
+            status = RunStatus.INCOMPLETE
         finally:
             job.journal.save_spent(run, session, context.accounts.totals())
             job.journal.finish_run(run, status)
@@ -116,7 +121,7 @@ def _check_same_versions(job: Job) -> None:
     assert job.resume is not None
     for cell in job.journal.cells(job.resume):
         began = cell.loading.facts.get("version") if cell.loading and cell.outcome is None else None
-        now = installed_version(adapter(cell.key.framework))
+        now = job.device.version_of(adapter(cell.key.framework))
         if began not in (None, now, RECORDED_VERSION):
             raise BenchError(
                 f"run {job.resume} measures {cell.key.framework} {began}, but {now} is installed",
@@ -154,13 +159,27 @@ def _run_groups(job: Job, context: Context) -> RunStatus:
             return RunStatus.INCOMPLETE
         job.progress.group_started(group.key, index + 1, len(waiting))
         job.progress.time_left(seconds_left(waiting[index:], job.policy, left))
-        finished = GroupRunner(context, group, open_cells[group.key]).run(
-            share_seconds(left, len(waiting) - index)
-        )
+        finished, context = _run_group(job, context, group, share_seconds(left, len(waiting) - index))
         job.journal.save_spent(context.run, context.session, context.accounts.totals())
         if not finished:
             return RunStatus.INCOMPLETE
     return RunStatus.COMPLETE
+
+
+def _run_group(job: Job, context: Context, group: PlannedGroup, share: float | None) -> tuple[bool, Context]:
+    """One group; when the device restarts in the middle, it goes on from the journal in a new session."""
+    for _ in range(MOST_DEVICE_RESTARTS):
+        cells = _open_cells(context).get(group.key)
+        try:
+            return cells is None or GroupRunner(context, group, cells).run(share), context
+        except DeviceRestarted as restart:
+            job.progress.note(f"{restart}; going on with what is measured")
+            job.journal.save_spent(context.run, context.session, context.accounts.totals())
+            session = job.journal.start_session(context.run, {**job.facts, **job.device.facts()})
+            context = replace(context, session=session, accounts=Accounts())
+    raise DeviceLost(
+        f"the device restarted {MOST_DEVICE_RESTARTS} times while {group.model.name} was measured"
+    )
 
 
 def _open_cells(context: Context) -> Mapping[GroupKey, tuple[CellRecord, ...]]:

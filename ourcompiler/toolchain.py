@@ -71,8 +71,10 @@ def build_program(
     jobs: int | None = None,
     flags: Sequence[str] = (),
 ) -> None:
-    """As `build`, into a program (`runtime/main.c`), which needs no library where the target is static."""
-    texts = {**sources, **{name: _runtime(name) for name in ("runtime.c", "main.c")}}
+    """As `build`, into a program (`runtime/main.c`, `serve.c`), which needs no library where the target is
+    static.
+    """
+    texts = {**sources, **{name: _runtime(name) for name in ("runtime.c", "main.c", "serve.c")}}
     _link(texts, place, target, jobs, (*flags, "-static") if target.is_static else tuple(flags))
 
 

@@ -3,6 +3,7 @@
 import click
 from rich.console import Console
 
+from benchsuite.cli.devices_phone import draw_rows, probe, restore, rows
 from benchsuite.cli.devices_provision import command as provision
 from benchsuite.cli.options import format_option, print_json
 from benchsuite.device.catalogue import KINDS
@@ -22,16 +23,21 @@ def command(context: click.Context, form: str) -> None:
     facts = dict(host_facts())
     if form == "json":
         kinds = [{"name": name, "title": what} for name, what in KINDS.items()]
-        print_json("bench.devices/1", devices=kinds, local=facts)
+        phones = [
+            {"serial": one.phone.serial, "state": one.phone.state, "advice": one.advice} for one in rows()[0]
+        ]
+        print_json("bench.devices/1", devices=kinds, local=facts, phones=phones)
         return
     console = Console()
     kinds_drawn = tuple(cells(name, what) for name, what in KINDS.items())
     draw_rich(Table("Devices", cells("--device", "what it is"), kinds_drawn, text_columns=2), console)
+    draw_rows(console)
     known = tuple(cells(*_fact_texts(name, value)) for name, value in facts.items())
     draw_rich(Table("This machine (local)", cells("fact", "value"), known, text_columns=2), console)
 
 
-command.add_command(provision)
+for one in (probe, provision, restore):
+    command.add_command(one)
 
 
 def _fact_texts(name: str, value: Fact) -> tuple[str, str]:

@@ -12,7 +12,7 @@ from adapters.framework import VARIANT_MARK
 from adapters.install import environments_of, install, missing_parts
 from adapters.protocol import Setting
 from benchsuite.cli.options import cache_option, format_option, print_json
-from benchsuite.plan import why_not_here
+from benchsuite.device.frameworks import why_not_here
 from benchsuite.tune import tune
 from models.catalogue import resolve
 from models.errors import BenchError

@@ -287,6 +287,8 @@ def make_job(
         options.device,
         options.threads,
         options.precision,
+        target=device.target,
+        why_not=device.why_not,
     )
     policy = Policy(**options.policy)  # type: ignore[arg-type]
     return Job(

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
+from benchsuite.device.adb.choose import open_phone
 from benchsuite.device.local import LocalDevice
 from benchsuite.device.protocol import Device
 from benchsuite.device.replay import ReplayDevice, read_recording
@@ -11,6 +12,8 @@ from models.suggest import nearest
 
 KINDS: dict[str, str] = {
     "local": "this machine",
+    "SERIAL or s21 …": "a phone over ADB: its serial (`adb devices`), or a name of devices.toml that fits"
+    " one",
     "replay:FILE": "a recorded device with its noise: tries gates, resume and statistics without hardware",
 }
 
@@ -24,6 +27,10 @@ def open_device(name: str) -> Device:
         "local": LocalDevice,
         "replay": lambda: ReplayDevice(name, read_recording(Path(argument))),
     }
+    if kind not in openers:
+        phone = open_phone(name)
+        if phone is not None:
+            return phone
     if kind not in openers or (kind == "replay") != bool(argument):
         raise BenchError(
             f"unknown device {name!r}",

@@ -16,6 +16,7 @@ import adapters
 import models
 from adapters.environments import interpreter
 from adapters.protocol import MAIN_ENVIRONMENT
+from benchsuite.device.frameworks import OnThisMachine
 from benchsuite.device.host import host_cores, host_facts, host_telemetry, kernel_memory_kills
 from benchsuite.device.protocol import Ending, Facts, Process, Silence, Telemetry
 from benchsuite.device.scratch import make_scratch
@@ -25,7 +26,7 @@ LONGEST_LINE_BYTES = 64 * 1024 * 1024
 NOTHING: Mapping[str, str] = {}
 
 
-class LocalDevice:
+class LocalDevice(OnThisMachine):
     """The machine that bench runs on, with a private scratch folder for the time of one run."""
 
     name = "local"

@@ -1,9 +1,12 @@
 """What the harness asks of a place to measure: this machine, a phone, a recording."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
+
+from adapters.protocol import Adapter
+from benchsuite.policy import Policy
 
 Fact = str | int | float | bool | None
 Facts = Mapping[str, Fact]
@@ -13,7 +16,10 @@ Facts = Mapping[str, Fact]
 class Telemetry:
     """State of a device at one moment; None where the device does not tell.
 
-    `busy_seconds`, `total_seconds` and `steal_seconds` are sums over all cores since boot.
+    `busy_seconds`, `total_seconds` and `steal_seconds` are sums over all cores since boot. Phones tell more:
+    `resident_mhz` is the mean clock of the fastest core since the state before, `clock_limit_share` the
+    lowest allowed clock ÷ the highest possible one, `thermal_status` Android's (0: none). `unfit` says why
+    the device was measured although it was not fit to be, after the longest wait.
     """
 
     clock_mhz: float | None = None
@@ -23,6 +29,14 @@ class Telemetry:
     total_seconds: float | None = None
     steal_seconds: float | None = None
     memory_available_bytes: int | None = None
+    resident_mhz: float | None = None
+    thermal_status: int | None = None
+    thermal_overridden: bool | None = None
+    skin_celsius: float | None = None
+    battery_percent: int | None = None
+    battery_celsius: float | None = None
+    clock_limit_share: float | None = None
+    unfit: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +52,14 @@ class Ending:
 
 class Silence(Exception):  # noqa: N818  (an event of the protocol, not a failure of ours)
     """No line came within the time allowed."""
+
+
+class DeviceLost(Exception):  # noqa: N818  (ends a run that can be resumed; it is not a cell's failure)
+    """The device is gone, or cannot go on: every finished block is kept. The text says what to do."""
+
+
+class DeviceRestarted(DeviceLost):
+    """The device is there again and lost what was loaded: the group can go on from the journal."""
 
 
 class Process(Protocol):
@@ -86,6 +108,21 @@ class Device(Protocol):
 
     def telemetry(self) -> Telemetry:
         """State at this moment; must cost little: it is asked before and after every block."""
+
+    def ready(self, policy: Policy, say: Callable[[str], None]) -> Telemetry:
+        """Wait until the device is fit to be measured, as long as the policy allows; returns its state
+        then.
+        """
+
+    @property
+    def target(self) -> str:
+        """The compiler's target for code that runs there: `host`, or a row of `chips.toml`."""
+
+    def why_not(self, framework: Adapter) -> str | None:
+        """Why a framework cannot run there, with what to do; None when it can."""
+
+    def version_of(self, framework: Adapter) -> str | None:
+        """The version of a framework that would run there now; None when it is not known."""
 
     def close(self) -> None:
         """Remove what was left there for this run."""

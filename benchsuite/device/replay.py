@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from benchsuite.device.frameworks import OnThisMachine
 from benchsuite.device.protocol import Ending, Facts, Process, Silence, Telemetry
 from models.errors import BenchError
 
@@ -83,7 +84,7 @@ def write_recording(path: Path, recording: Recording) -> None:
     path.write_text(json.dumps(values) + "\n", encoding="utf-8")
 
 
-class ReplayDevice:
+class ReplayDevice(OnThisMachine):
     """Workers that answer from the recording, on the recording's own time: nothing waits.
 
     The noise is consumed in order by whichever worker runs, so frameworks that follow each other see

@@ -3,13 +3,16 @@
  *     model WEIGHTS INPUTS OUTPUTS [THREADS [RUNS]]
  *
  * INPUTS holds the inputs one after another as the manifest lists them, OUTPUTS is written so. The nanoseconds
- * of each run go to stdout. The status is 0, or 1 with a line on stderr.
+ * of each run go to stdout. The status is 0, or 1 with a line on stderr. `model serve …` answers requests (serve.c).
  */
 #include "runtime.h"
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
+
+int ours_serve(int count, char **words);
 
 static int fail(const char *what, const char *where) {
   fprintf(stderr, "%s: %s\n", where, what);
@@ -17,7 +20,7 @@ static int fail(const char *what, const char *where) {
 }
 
 /* The whole file at an address that kernels can rely on; NULL when it cannot be read. */
-static void *contents(const char *path, int64_t *bytes) {
+void *ours_contents(const char *path, int64_t *bytes) {
   FILE *file = fopen(path, "rb");
   if (!file) return NULL;
   char *memory = NULL;
@@ -63,9 +66,10 @@ static int64_t now_ns(void) {
 }
 
 int main(int count, char **words) {
+  if (count > 1 && !strcmp(words[1], "serve")) return ours_serve(count, words);
   if (count < 4) return fail("WEIGHTS INPUTS OUTPUTS [THREADS [RUNS]]", words[0]);
   int64_t weights_bytes = 0;
-  void *weights = contents(words[1], &weights_bytes);
+  void *weights = ours_contents(words[1], &weights_bytes);
   if (!weights) return fail("the weights cannot be read", words[1]);
   ours_session *session = ours_open(weights, weights_bytes, count > 4 ? atoi(words[4]) : 1);
   if (!session) return fail("the session cannot be opened: memory, threads or the weights are short", words[1]);

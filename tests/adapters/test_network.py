@@ -14,8 +14,8 @@ from adapters.catalogue import ADAPTERS, adapter
 from adapters.environments import FOLDER_VARIABLE, environment, folder_of
 from adapters.install import environments_of, missing_parts
 from adapters.protocol import Setting
+from benchsuite.device.frameworks import why_not_here
 from benchsuite.loaded import loaded
-from benchsuite.plan import why_not_here
 from benchsuite.policy import Policy
 from benchsuite.watched import Attempt, WatchedDevice
 from models.errors import BenchError

@@ -14,8 +14,8 @@ from adapters.catalogue import adapter
 from adapters.environments import environments, interpreter, is_made
 from adapters.protocol import MAIN_ENVIRONMENT, Setting
 from benchsuite.device.adb.binary import Adb
-from benchsuite.device.adb.link import Link
 from benchsuite.device.adb.server import AdbServerLink
+from benchsuite.device.link import Link
 from benchsuite.device.runtime import provision as provisioning
 from benchsuite.device.runtime.assemble import assemble
 from benchsuite.device.runtime.provision import PLACE, Runtime, provision, provisioned, push_layer, remove

@@ -1,1 +1,3 @@
-"""Phones over ADB: the link, what a phone says of itself, how it is held still, workers that outlive the cable."""
+"""Phones over ADB: the link, what a phone says of itself, how it is held still, workers that outlive the
+cable.
+"""

@@ -12,18 +12,22 @@ LIST_TIMEOUT_S = 20.0
 READY = "device"
 ADVICE: Mapping[str, str] = {
     READY: "",
-    "unauthorized": 'unlock the phone and accept "Allow USB debugging?"; if it does not ask: Developer options, Revoke'
+    "unauthorized": 'unlock the phone and accept "Allow USB debugging?"; if it does not ask: Developer'
+    " options, Revoke"
     " USB debugging authorisations, plug in again",
-    "offline": "pull the cable and plug it in again (network: `adb disconnect`, `adb connect`); else restart the phone",
+    "offline": "pull the cable and plug it in again (network: `adb disconnect`, `adb connect`); else"
+    " restart the phone",
     "authorizing": "wait a moment, then accept the question on the phone",
     "connecting": "wait a moment, then look again",
-    "no permissions": "this computer's user may not open the USB device: install Android's udev rules, plug in again",
+    "no permissions": "this computer's user may not open the USB device: install Android's udev rules,"
+    " plug in again",
     "recovery": "the phone is in its recovery: start Android",
     "bootloader": "the phone is in its bootloader: start Android",
     "sideload": "the phone waits for an update: start Android",
 }
 NONE_ADVICE = (
-    "plug the phone in, switch on Developer options and USB debugging, use a cable that carries data; over the network:"
+    "plug the phone in, switch on Developer options and USB debugging, use a cable that carries data;"
+    " over the network:"
     " `adb connect HOST:PORT` (docs/phones.md)"
 )
 

@@ -28,7 +28,7 @@ class Adb:
 
 
 class OldAdb(UserWarning):
-    """This adb works; a newer one tells pulled cables better."""
+    """An adb that works; a newer one tells pulled cables better."""
 
 
 def find_adb() -> Adb:
@@ -87,7 +87,8 @@ def _judged(adb: Adb) -> Adb:
         )
     if adb.version < GOOD_VERSION:
         warnings.warn(
-            f"adb {adb.version} at {adb.path} answers 0 when a cable is pulled; bench does not believe it, but"
+            f"adb {adb.version} at {adb.path} answers 0 when a cable is pulled; bench does not believe"
+            f" it, but"
             f" {GOOD_VERSION} or newer is better: {INSTALL_HINT}",
             OldAdb,
             stacklevel=2,

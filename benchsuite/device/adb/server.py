@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchsuite.device.adb.binary import Adb
-from benchsuite.device.adb.link import (
+from benchsuite.device.link import (
     SHELL_TIMEOUT_S,
     Answer,
     LinkDown,

@@ -8,7 +8,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from benchsuite.device.adb.link import Link
+from benchsuite.device.link import Link
 from benchsuite.device.runtime.assemble import LOADER, SUMS, Layer, assemble
 from benchsuite.device.runtime.table import BASE, CODE, layer_table, layers_of
 from models.errors import BenchError

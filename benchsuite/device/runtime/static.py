@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchsuite.device.adb.link import Link
+from benchsuite.device.link import Link
 from models.errors import BenchError
 from ourcompiler.stored import PROGRAM, WEIGHTS, Package, read
 

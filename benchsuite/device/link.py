@@ -1,4 +1,6 @@
-"""What bench asks of a link to a phone: a shell whose exit code can be believed, and files that arrive whole."""
+"""What bench asks of a link to a phone: a shell whose exit code can be believed, and files that arrive
+whole.
+"""
 
 import hashlib
 import secrets
@@ -35,12 +37,14 @@ class LinkTimeout(LinkDown):
     """The phone is connected, as far as can be known, and did not answer in time."""
 
 
-class PhoneFull(BenchError):
+class PhoneFull(BenchError):  # noqa: N818  (as BenchError itself, it names what is wrong)
     """No space is left where bench keeps its files on the phone."""
 
 
 class Link(Protocol):
-    """A way to one phone. Every call ends within its limit; raises `LinkDown` when the phone does not answer."""
+    """A way to one phone. Every call ends within its limit; raises `LinkDown` when the phone does not
+    answer.
+    """
 
     @property
     def serial(self) -> str:
@@ -62,15 +66,16 @@ class Link(Protocol):
 def wrapped(script: str) -> tuple[str, str]:
     """A script with a last line that proves that it came to its end, and how that line begins.
 
-    Clients up to adb 34 answer 0 when the cable is pulled, so an exit code alone is no evidence. The script is
-    one quoted word of a shell of its own: neither `exit` nor a syntax error in it reaches the last line.
+    Clients up to adb 34 answer 0 when the cable is pulled, so an exit code alone is no evidence. The script
+    is one quoted word of a shell of its own: neither `exit` nor a syntax error in it reaches the last line.
     """
     mark = f"__BENCH_END_{secrets.token_hex(8)}"
     return f"sh -c {shlex.quote(script)}; c=$?; echo; echo {mark} $c; exit $c", mark
 
 
 def unwrapped(mark: str, code: int | None, out: bytes, err: bytes) -> Answer:
-    """The script's answer; raises `LinkDown` unless the last line is there and agrees with the exit code, which
+    """The script's answer; raises `LinkDown` unless the last line is there and agrees with the exit
+    code, which
     is None over a transport that has none.
     """
     text = out.decode("utf-8", "replace")
@@ -157,7 +162,8 @@ def refused(link: Link, what: str, complaint: str, remote: str) -> BenchError:
         return PhoneFull(
             "the phone's storage is full",
             where=f"{link.serial}:{remote}",
-            hint="make room on the phone (`bench devices restore DEV --clean` removes what bench keeps there),"
+            hint="make room on the phone (`bench devices restore DEV --clean` removes what bench keeps"
+            " there),"
             " then `bench run --resume`",
         )
     return BenchError(f"{what}: {text}", where=f"{link.serial}:{remote}")

@@ -1,0 +1,57 @@
+"""From what the user typed after `--device` to one phone."""
+
+from collections.abc import Mapping
+
+from benchsuite.device.adb.attached import NONE_ADVICE, Attached, attached, check_ready
+from benchsuite.device.adb.binary import Adb, find_adb
+from benchsuite.device.adb.facts import PROPERTIES, quoted_properties
+from benchsuite.device.adb.phone import AdbDevice
+from benchsuite.device.adb.profiles import Profile, profiles
+from benchsuite.device.adb.server import AdbServerLink
+from models.errors import BenchError
+
+
+def open_phone(name: str) -> AdbDevice | None:
+    """The phone of that profile or serial, held still; None for a name that is neither. Raises
+    `BenchError` when
+    it is not attached, not usable, or several fit.
+    """
+    profile = profiles().get(name)
+    try:
+        adb = find_adb()
+    except BenchError:
+        if profile is None:
+            return None
+        raise
+    phones = attached(adb)
+    if profile is not None:
+        return AdbDevice(name, AdbServerLink(adb, _only(adb, profile, phones)))
+    if name not in [one.serial for one in phones]:
+        return None
+    check_ready(phones, name)
+    return AdbDevice(name, AdbServerLink(adb, name))
+
+
+def properties_of(adb: Adb, serial: str) -> Mapping[str, str]:
+    """What a phone says of itself, by property; raises `LinkDown`."""
+    lines = AdbServerLink(adb, serial).shell(quoted_properties(PROPERTIES)).out.split("\n")
+    return dict(zip(PROPERTIES, lines, strict=False))
+
+
+def _only(adb: Adb, profile: Profile, phones: tuple[Attached, ...]) -> str:
+    """The serial of the one attached phone that fits."""
+    fitting = [one.serial for one in phones if one.ready and profile.fits(properties_of(adb, one.serial))]
+    if len(fitting) == 1:
+        return fitting[0]
+    if fitting:
+        raise BenchError(
+            f"{len(fitting)} attached phones are {profile.name}",
+            where="--device",
+            hint=f"choose one: --device {fitting[0]} (also {', '.join(fitting[1:])})",
+        )
+    stuck = [f"{one.serial} is {one.state}: {one.advice}" for one in phones if not one.ready]
+    raise BenchError(
+        f"no attached phone is {profile.name} ({profile.title})",
+        where="--device",
+        hint="; ".join(stuck) or ("`bench devices` lists what is attached" if phones else NONE_ADVICE),
+    )

@@ -1,0 +1,208 @@
+"""A phone as a device of bench: the same cells, blocks and gate, over ADB, without root."""
+
+import shutil
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from platformdirs import user_cache_path
+
+from adapters.catalogue import installed_version
+from adapters.framework import VARIANT_MARK
+from adapters.protocol import Adapter
+from benchsuite.device.adb.facts import cores_of, parse_probe, probe_script, run_facts
+from benchsuite.device.adb.files import SCRATCH, WORKERS, PhoneFiles
+from benchsuite.device.adb.hold import hold, release, state_file
+from benchsuite.device.adb.ours import TARGET, OursRunner, Place
+from benchsuite.device.adb.process import PhoneProcess, Runner, RunnerRefusal, end_orphans
+from benchsuite.device.adb.python import PythonRunner, why_no_python
+from benchsuite.device.adb.reach import REATTACH_S, Reach, Say, nothing
+from benchsuite.device.adb.state import parse_state, parse_states, resident_mhz, state_script, why_unfit
+from benchsuite.device.link import Link, LinkDown
+from benchsuite.device.protocol import DeviceLost, DeviceRestarted, Fact, Facts, Process, Telemetry
+from benchsuite.device.scratch import make_scratch
+from benchsuite.policy import Policy
+from models.errors import BenchError
+
+OURS = "ours"
+PROBE_LIMIT_S = 120.0
+LOOK_EVERY_S = 5.0
+
+
+class AdbDevice:
+    """One phone, locked for this process; changed to hold still, and put back in `close`."""
+
+    target = TARGET
+
+    def __init__(self, name: str, link: Link, *, reattach_s: float = REATTACH_S, say: Say = nothing) -> None:
+        self.name, self._link = name, link
+        self._lock = lock_phone(link.serial)
+        self._scratch = make_scratch()
+        try:
+            self.reach = Reach(link, reattach_s=reattach_s, say=say)
+        except LinkDown as down:
+            self._lock.release()
+            raise BenchError(
+                f"the phone does not answer: {down}", where=link.serial, hint="`bench devices`"
+            ) from down
+        self._files = PhoneFiles(self.reach)
+        self._local: dict[str, Path] = {}
+        self._raw: dict[str, OursRunner] = {}
+        self._numbers = count()
+        self._gave_up = False
+        self._states: Mapping[int, Mapping[int, int]] = {}
+        self._state_file = state_file(link.serial)
+        self._enter(usb=":" not in link.serial)
+
+    def facts(self) -> Facts:
+        """Chip, cores, Android, memory, what was held still and what could not be."""
+        return self._facts
+
+    def push(self, path: Path, companions: Sequence[Path] = ()) -> str:
+        """Bring files over, once for a content."""
+        remote = self._files.push(path, companions)
+        self._local[remote] = path
+        return remote
+
+    def pull(self, remote: str, path: Path) -> None:
+        """Bring a file here; what `ours` wrote as plain bytes becomes the npz that was asked for."""
+        self.reach.pull(remote, path)
+        runner = self._raw.pop(remote, None)
+        if runner is not None:
+            arrays = runner.arrays(path.read_bytes())
+            with path.open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+        self.reach.try_shell(f"rm -f '{remote}'")
+
+    def scratch(self, name: str) -> str:
+        """A file of this run on the phone: letters and digits of the name, whatever else is in it."""
+        plain = "".join(
+            one if (one.isalnum() and one.isascii()) or one in "-._" else "_" for one in Path(name).name
+        )
+        return f"{SCRATCH}/{next(self._numbers)}-{plain}"
+
+    def cores(self) -> tuple[int, ...]:
+        """Cores that the shell may use, by capacity and clock: the biggest first."""
+        return tuple(one.number for one in self._cores)
+
+    def spawn(self, module: str, environment: str) -> Process:
+        """A worker that starts with its first request, because that says which program it is."""
+        folder = f"{WORKERS}/{next(self._numbers)}"
+        return PhoneProcess(self.reach, folder, lambda request: self._runner(folder, request))
+
+    def telemetry(self) -> Telemetry:
+        """One round trip: clocks, heat, battery, load, memory."""
+        text = self.reach.shell(state_script(self._policies)).out
+        states = parse_states(text)
+        clocks = [resident_mhz(self._states.get(one, {}), states.get(one, {})) for one in self._policies[:1]]
+        first_look = not self._states
+        self._states = states
+        resident = None if first_look or not clocks else clocks[0]
+        return replace(parse_state(text, self._cores), resident_mhz=resident)
+
+    def ready(self, policy: Policy, say: Callable[[str], None]) -> Telemetry:
+        """Wait for a cool, charged phone. After the longest wait it is measured and every state says why
+        it is
+        unfit; it is waited for again once it was fit in between.
+        """
+        self.reach.say = say
+        start = time.monotonic()
+        while True:
+            state = self.telemetry()
+            reason = why_unfit(state, policy)
+            if not reason:
+                self._gave_up = False
+                return state
+            if self._gave_up or time.monotonic() - start >= policy.settle_seconds:
+                self._gave_up = True
+                return replace(state, unfit=reason)
+            say(f"waiting for {self.name}: {reason}")
+            time.sleep(min(LOOK_EVERY_S, policy.settle_seconds))
+
+    def why_not(self, framework: Adapter) -> str | None:
+        """`ours` needs nothing on the phone, the others their layers."""
+        return None if base_name(framework.name) == OURS else why_no_python(self._link, framework)
+
+    def version_of(self, framework: Adapter) -> str | None:
+        """Layers hold the versions that they were made with; `ours` is bench's own."""
+        return installed_version(framework) if base_name(framework.name) == OURS else None
+
+    def close(self) -> None:
+        """Put the phone back as it was and end what runs there; what cannot be done now is said, and stays
+        written down for `bench devices restore`.
+        """
+        try:
+            self._leave()
+        except (LinkDown, DeviceLost) as lost:
+            self.reach.say(
+                f"{self.name} is not as it was: {lost}; `bench devices restore {self.reach.serial}`"
+            )
+        finally:
+            shutil.rmtree(self._scratch, ignore_errors=True)
+            self._lock.release()
+
+    def _enter(self, *, usb: bool) -> None:
+        """End what an earlier run left, put back what it changed, read the facts, hold the phone still."""
+        try:
+            end_orphans(self.reach, WORKERS)
+            release(self.reach.shell, self._state_file)
+            self.reach.shell(f"rm -rf {SCRATCH}; mkdir -p {SCRATCH}")
+            found = parse_probe(self.reach.shell(probe_script(), PROBE_LIMIT_S).out)
+            held = hold(self.reach.shell, self._state_file, usb=usb)
+        except DeviceLost as lost:
+            self._lock.release()
+            raise BenchError(str(lost), where=self.name) from lost
+        self._cores = cores_of(found)
+        used = dict.fromkeys(one.policy for one in self._cores if one.policy is not None)
+        self._policies = tuple(used)
+        facts: dict[str, Fact] = {**run_facts(found), **{f"held.{name}": what for name, what in held.items()}}
+        self._facts: Facts = {"device": self.name, **facts}
+
+    def _leave(self) -> None:
+        if self.reach.try_shell("true", LOOK_EVERY_S) is None:
+            raise LinkDown("it does not answer")
+        end_orphans(self.reach, WORKERS)
+        for _ in range(2):
+            try:
+                release(self.reach.shell, self._state_file)
+                self.reach.shell(f"rm -rf {SCRATCH}")
+                return
+            except DeviceRestarted:
+                continue
+
+    def _runner(self, folder: str, request: Mapping[str, Any]) -> Runner:
+        """The program for a first request."""
+        framework = base_name(str(request.get("framework", "")))
+        if not framework:
+            raise RunnerRefusal(f"a phone cannot answer `{request['do']}` before a network is loaded")
+        if framework != OURS:
+            return PythonRunner(self._link, framework, folder)
+        place = Place(folder, self._local.__getitem__, self.push, self._scratch)
+        return OursRunner(place, self._raw)
+
+
+def lock_phone(serial: str) -> FileLock:
+    """One bench a phone, whatever cache or journal it uses; several phones side by side. Raises
+    `BenchError`.
+    """
+    name = "".join(one if one.isalnum() else "-" for one in serial)
+    path = user_cache_path("bench") / "locks" / f"phone-{name}.lock"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path, timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise BenchError(
+            "another bench is using this phone", where=serial, hint="wait for it to end, or use another phone"
+        ) from None
+    return lock
+
+
+def base_name(framework: str) -> str:
+    """A framework's name without its variant."""
+    return framework.partition(VARIANT_MARK)[0]

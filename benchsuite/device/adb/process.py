@@ -1,0 +1,239 @@
+"""A worker on the phone: detached, asked by files, so that a pulled cable costs waiting and nothing else.
+
+Nobody polls while it measures: one call hands over the request and sleeps on the phone until the worker
+wakes it, or for `POLL_S`; see `adapters/mailbox.py` for the files.
+"""
+
+import json
+import shlex
+import time
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+from benchsuite.device.adb.reach import Reach
+from benchsuite.device.protocol import DeviceLost, Ending, Silence
+
+POLL_S = 5
+CALL_SLACK_S = 30.0
+LOG_TAIL_BYTES = 4000
+LEAST_FREE_KILOBYTES = 512
+DEAD, RUNNING, NO_SPACE = 42, 41, 43
+
+FUNCTIONS = r"""
+started() { { read -r l < /proc/$1/stat; } 2>/dev/null || return 1
+    set -- ${l##*\) }; [ "$1" != Z ] && echo ${20}; }
+alive() { [ -n "$1" ] && [ "$(started $1)" = "$2" ]; }
+is_alive() { { read -r p s < "$1"; } 2>/dev/null && alive "$p" "$s"; }
+"""
+"""A process is known by number and start time (field 22 of its stat); a number alone may be another's by
+now.
+"""
+
+RUN_SCRIPT = (
+    FUNCTIONS
+    + r"""
+echo $$ $(started $$) > session.part && mv session.part session
+%(setup)s
+%(command)s > log 2>&1 < /dev/null &
+echo $! $(started $!) > worker.part && mv worker.part worker
+wait $!
+echo $? > rc.part && mv rc.part rc
+is_alive waiter && kill -USR1 $p
+"""
+)
+
+START_SCRIPT = r"""
+mkdir %(folder)s 2>/dev/null || { [ -d %(folder)s ] && exit 0
+    mkdir -p %(parent)s && mkdir %(folder)s || exit 43; }
+cd %(folder)s && printf %%s %(script)s > run.sh || exit 43
+setsid nohup sh run.sh < /dev/null > /dev/null 2>&1 &
+"""
+
+ASK_SCRIPT = (
+    FUNCTIONS
+    + r"""
+cd %(folder)s || exit 42
+trap : USR1
+sleep %(seconds)d < /dev/null > /dev/null 2>&1 & sleeper=$!
+trap "kill $sleeper 2>/dev/null" USR1
+echo $$ $(started $$) > waiter.part && mv waiter.part waiter || { kill $sleeper; exit 43; }
+[ -e request-%(number)d ] || { printf '%%s\n' %(line)s > request.part &&
+    mv request.part request-%(number)d; } ||
+    { kill $sleeper; exit 43; }
+[ %(number)d = 0 ] || { is_alive worker && kill -USR1 $p; }
+if [ -e reply-%(number)d ] || [ -e rc ] || { [ -e session ] && ! is_alive session; }; then
+    kill $sleeper 2>/dev/null; fi
+wait $sleeper
+[ -e reply-%(number)d ] && { cat reply-%(number)d; exit 0; }
+[ -e rc ] || { [ -e session ] && ! is_alive session; } && exit 42
+exit 41
+"""
+)
+
+END_SCRIPT = (
+    FUNCTIONS
+    + r"""
+cd %(folder)s 2>/dev/null || exit 0
+n=0; while [ ! -e session ] && [ $n -lt 20 ]; do sleep 0.1; n=$((n + 1)); done
+n=0; while is_alive session && [ $n -lt %(tenths)d ]; do sleep 0.1; n=$((n + 1)); done
+code=forced
+is_alive session && kill -9 -$p || { { read -r code < rc; } 2>/dev/null; }
+echo "$code $(df -k . | { read -r h; read -r a b c d e; echo $d; })"
+tail -c %(tail)d log
+cd / && rm -rf %(folder)s
+"""
+)
+
+
+class Runner(Protocol):
+    """How requests of the worker's protocol become a program on the phone, and its answers replies."""
+
+    def begin(self, request: Mapping[str, Any]) -> tuple[str, str]:
+        """What `run.sh` does before, and the command of, the worker for a first request; what must be on the
+        phone is brought there. Raises `RunnerRefusal`.
+        """
+
+    def line(self, request: Mapping[str, Any]) -> str:
+        """The request as this program reads it."""
+
+    def reply(self, request: Mapping[str, Any], text: str) -> Mapping[str, Any]:
+        """What the program answered, as the worker's protocol has it."""
+
+
+class RunnerRefusal(Exception):  # noqa: N818  (a reply of the protocol)
+    """A worker cannot answer that; the text is the reason of a refusal."""
+
+
+class PhoneProcess:
+    """One worker. It starts with the first request, which says what it is for; a request that its program
+    does not know is refused without asking.
+    """
+
+    def __init__(self, reach: Reach, folder: str, choose: Any) -> None:
+        self._reach, self._folder, self._choose = reach, folder, choose
+        self._runner: Runner | None = None
+        self._number = -1
+        self._request: Mapping[str, Any] = {}
+        self._refusal = ""
+        self._ending: Ending | None = None
+
+    def send(self, line: str) -> None:
+        """Keep the request: it goes over together with the first wait for its reply."""
+        self._request, self._refusal = json.loads(line), ""
+        if self._request["do"] == "quit":
+            return
+        try:
+            if self._runner is None:
+                self._runner = self._start(self._request)
+            self._runner.line(self._request)
+            self._number += 1
+        except RunnerRefusal as refusal:
+            self._refusal = str(refusal)
+
+    def receive(self, timeout_seconds: float) -> str | None:
+        """The reply; raises `Silence`, and `DeviceLost`. Time without the phone does not count."""
+        if self._refusal:
+            return json.dumps({"ok": False, "kind": "refused", "error": self._refusal})
+        assert self._runner is not None
+        line = self._runner.line(self._request)
+        deadline = time.monotonic() + timeout_seconds - self._reach.outage_s
+        while (left := deadline + self._reach.outage_s - time.monotonic()) > 0:
+            answer = self._reach.shell(
+                self._ask(line, min(POLL_S, max(1, round(left)))), POLL_S + CALL_SLACK_S
+            )
+            if answer.code == 0:
+                return self._reply(answer.out)
+            if answer.code == DEAD:
+                return None
+            if answer.code != RUNNING:
+                raise full(self._reach.serial, answer.err)
+        raise Silence
+
+    def end(self, *, grace_seconds: float = 0.0) -> Ending:
+        """End the worker and all that it started, take its last words, remove its folder."""
+        if self._ending is None:
+            self._ending = self._end(grace_seconds)
+        return self._ending
+
+    def _start(self, request: Mapping[str, Any]) -> Runner:
+        runner: Runner = self._choose(request)
+        setup, command = runner.begin(request)
+        parent, _, _ = self._folder.rpartition("/")
+        script = START_SCRIPT % {
+            "folder": shlex.quote(self._folder),
+            "parent": shlex.quote(parent),
+            "script": shlex.quote(RUN_SCRIPT % {"setup": setup, "command": command}),
+        }
+        answer = self._reach.shell(script)
+        if answer.code:
+            raise full(self._reach.serial, answer.err)
+        return runner
+
+    def _ask(self, line: str, seconds: int) -> str:
+        return ASK_SCRIPT % {
+            "folder": shlex.quote(self._folder),
+            "line": shlex.quote(line),
+            "number": self._number,
+            "seconds": seconds,
+        }
+
+    def _reply(self, text: str) -> str:
+        assert self._runner is not None
+        try:
+            return json.dumps(self._runner.reply(self._request, text))
+        except (ValueError, KeyError, TypeError):
+            return text.strip()  # the client calls it garbage, and shows it
+
+    def _end(self, grace_seconds: float) -> Ending:
+        if self._runner is None:
+            return Ending(exit_code=0, log_tail="")
+        if grace_seconds and self._request.get("do") == "quit":
+            self._number += 1
+            self._reach.try_shell(self._ask(self._runner.line({"do": "quit"}), 1), CALL_SLACK_S)
+        script = END_SCRIPT % {
+            "folder": shlex.quote(self._folder),
+            "tenths": round(grace_seconds * 10),
+            "tail": LOG_TAIL_BYTES,
+        }
+        answer = self._reach.try_shell(script, CALL_SLACK_S + grace_seconds)
+        if answer is None or not answer.out.strip():
+            return Ending(exit_code=None, log_tail="")
+        first, _, tail = answer.out.partition("\n")
+        code, _, free = first.partition(" ")
+        if code not in ("0", "forced") and free.strip().isdecimal() and int(free) < LEAST_FREE_KILOBYTES:
+            raise full(self._reach.serial, tail)
+        return Ending(exit_code=exit_code(code), log_tail=tail.strip())
+
+
+def exit_code(text: str) -> int | None:
+    """A shell's exit code as Python's: 137 is -9; None for a process that had to be ended."""
+    if not text.isdecimal():
+        return None
+    code = int(text)
+    return 128 - code if code > 128 else code
+
+
+def full(serial: str, complaint: str) -> DeviceLost:
+    """The phone could not write: nothing can be measured there before there is room."""
+    words = " ".join(complaint.split())[-200:]
+    return DeviceLost(
+        f"{serial}: the phone's storage is full or cannot be written ({words}): every finished block is"
+        f" kept; make"
+        " room (`bench devices restore DEV --clean` removes what bench keeps there), then `bench run"
+        " --resume`"
+    )
+
+
+def end_orphans(reach: Reach, parent: str) -> int:
+    """End every worker that an earlier run left under `parent`, known by number and start time; returns how
+    many there were.
+    """
+    script = (
+        FUNCTIONS
+        + f"cd {shlex.quote(parent)} 2>/dev/null || exit 0; n=0\n"
+        + 'for one in */; do [ -d "$one" ] || continue;'
+        + ' is_alive "$one/session" && kill -9 -$p && n=$((n + 1));'
+        + ' rm -rf "$one"; done; echo $n'
+    )
+    words = reach.shell(script).out.split()
+    return int(words[-1]) if words and words[-1].isdecimal() else 0
