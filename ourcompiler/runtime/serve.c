@@ -123,22 +123,36 @@ static void print_list(FILE *reply, const char *name, const int64_t *values, lon
   fprintf(reply, "], ");
 }
 
+/* The reply to a run that an index in the data stopped: a reply all the same. */
+static int print_fault(FILE *reply, int32_t step) {
+  const char *what = "an index in the data lies outside what it chooses from: kernel call";
+  return fprintf(reply, "{\"ok\": false, \"kind\": \"failed\", \"error\": \"%s %d\"}\n", what, step) > 0;
+}
+
 static int run(served *one, FILE *reply, long iterations, long rewarm) {
+  int32_t fault = -1;
   int64_t *run_ns = calloc((size_t)iterations + 1, sizeof *run_ns), *input_ns = calloc((size_t)iterations + 1, sizeof *input_ns);
   if (!run_ns || !input_ns || iterations < 0) return 0;
   int64_t cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID), begin = clock_ns(CLOCK_MONOTONIC_RAW);
   for (long index = 0; index < rewarm; index++) {
     feed(one);
-    ours_run(one->session);
+    int32_t step = ours_run(one->session);
+    if (step >= 0) fault = step;
   }
   int64_t rewarm_ns = clock_ns(CLOCK_MONOTONIC_RAW) - begin;
   for (long index = 0; index < iterations; index++) {
     int64_t start = clock_ns(CLOCK_MONOTONIC_RAW);
     feed(one);
     int64_t fed = clock_ns(CLOCK_MONOTONIC_RAW);
-    ours_run(one->session);
+    int32_t step = ours_run(one->session);
     run_ns[index] = clock_ns(CLOCK_MONOTONIC_RAW) - fed;
     input_ns[index] = fed - start;
+    if (step >= 0) fault = step;
+  }
+  if (fault >= 0) {
+    free(run_ns);
+    free(input_ns);
+    return print_fault(reply, fault);
   }
   cpu = clock_ns(CLOCK_PROCESS_CPUTIME_ID) - cpu;
   fprintf(reply, "{\"ok\": true, ");
@@ -154,7 +168,11 @@ static int profile(served *one, FILE *reply, long runs) {
   int64_t *step_ns = calloc((size_t)ours_description.step_count + 1, sizeof *step_ns);
   if (!step_ns || runs < 1) return 0;
   feed(one);
-  ours_profile(one->session, step_ns);
+  int32_t fault = ours_profile(one->session, step_ns);
+  if (fault >= 0) {
+    free(step_ns);
+    return print_fault(reply, fault);
+  }
   memset(step_ns, 0, (size_t)ours_description.step_count * sizeof *step_ns);
   int64_t start = clock_ns(CLOCK_MONOTONIC_RAW);
   for (long index = 0; index < runs; index++) ours_profile(one->session, step_ns);
