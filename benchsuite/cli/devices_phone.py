@@ -28,6 +28,7 @@ class Row:
     """One attached phone as the list shows it."""
 
     phone: Attached
+    model: str
     values: tuple[str, ...]
     advice: str
 
@@ -44,26 +45,27 @@ def rows() -> tuple[tuple[Row, ...], str]:
 
 def _row(adb: Adb, phone: Attached) -> Row:
     if not phone.ready:
-        return Row(phone, ("", "", "", "", ""), phone.advice)
+        return Row(phone, phone.model, ("", "", "", "", ""), phone.advice)
     try:
         properties = properties_of(adb, phone.serial)
         answer = AdbServerLink(adb, phone.serial).shell(probe_script(), PROBE_LIMIT_S)
     except LinkDown as down:
-        return Row(phone, ("", "", "", "", ""), f"it does not answer: {down}")
+        return Row(phone, phone.model, ("", "", "", "", ""), f"it does not answer: {down}")
     found = parse_probe(answer.out)
     fitting = ", ".join(one.name for one in profiles().values() if one.fits(properties))
     chip = " ".join(filter(None, (properties.get("ro.soc.manufacturer"), properties.get("ro.soc.model"))))
     kilobytes = [int(one) for one in (found["memory_total"].value or "").split() if one.isdecimal()]
     memory = f"{kilobytes[0] / 2**20:.1f} GiB" if kilobytes else "unknown"
     android = found["ro.build.version.release"].value or "unknown"
-    return Row(phone, (chip, clusters_text(found), android, memory, fitting or "none"), "")
+    model = properties.get("ro.product.model") or phone.model
+    return Row(phone, model, (chip, clusters_text(found), android, memory, fitting or "none"), "")
 
 
 def draw_rows(console: Console) -> None:
     """The table of attached phones, then what to do."""
     found, advice = rows()
     head = cells("serial", "state", "model", "chip", "cores", "Android", "memory", "fits")
-    drawn = tuple(cells(one.phone.serial, one.phone.state, one.phone.model, *one.values) for one in found)
+    drawn = tuple(cells(one.phone.serial, one.phone.state, one.model, *one.values) for one in found)
     if drawn:
         draw_rich(Table("Attached phones", head, drawn, text_columns=8), console)
     for one in found:

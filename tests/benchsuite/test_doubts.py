@@ -26,6 +26,9 @@ def group(
     steal_seconds: float = 0.0,
     block_seconds: float = 0.5,
     restarts: int = 0,
+    unfit: str | None = None,
+    thermal_status: int | None = None,
+    clock_limit_share: float | None = None,
 ) -> GroupRecord:
     """A group of two frameworks on two cores; the latencies are those of `ours`, one a block."""
     blocks = []
@@ -40,6 +43,9 @@ def group(
             busy_seconds=number * 1.0,
             total_seconds=number * 2 * block_seconds,
             steal_seconds=number * steal_seconds,
+            unfit=unfit,
+            thermal_status=thermal_status,
+            clock_limit_share=clock_limit_share,
         )
         after = replace(
             before,
@@ -72,6 +78,12 @@ NOISY = [TYPICAL_NS * factor for factor in np.random.default_rng(3).normal(1.0, 
 QUIET = [TYPICAL_NS * factor for factor in np.random.default_rng(3).normal(1.0, 0.005, 20)]
 
 RAISED: dict[str, tuple[str, GroupRecord, str]] = {
+    "_unfit": ("not fit", group(unfit="skin at 41 °C"), "measured hot or low: skin at 41 °C"),
+    "_clock_capped": (
+        "clock capped",
+        group(clock_limit_share=0.8),
+        "the system allowed only 80% of the highest clock",
+    ),
     "_few_blocks": ("few blocks", group([TYPICAL_NS] * 9), "only 9 of at least 10 blocks"),
     "_noisy": ("noisy", group(NOISY), "the latency's interval is ±"),
     "_drift": ("throttled", group(ramp(1.2)), "became 14% slower during the run"),
@@ -101,6 +113,8 @@ RAISED: dict[str, tuple[str, GroupRecord, str]] = {
 
 SILENT: dict[str, GroupRecord] = {
     "clean": group(),
+    "a phone that is cool": group(thermal_status=0, clock_limit_share=1.0),
+    "a limit within 5 %": group(clock_limit_share=0.96),
     "a little noise": group(QUIET),
     "a little drift": group(ramp(1.04)),
     "clock within 5 %": group(clocks_mhz=(2000.0, 1901.0)),
@@ -140,6 +154,11 @@ def test_a_good_group_raises_no_doubt(name: str) -> None:
 @pytest.mark.parametrize("name", [name for name in RAISED if name in {"_restarted", "_drift", "_noisy"}])
 def test_doubts_are_of_one_cell(name: str) -> None:
     assert RAISED[name][0] not in kinds(RAISED[name][1], "theirs")
+
+
+def test_warming_up_while_measured_is_no_fit_state() -> None:
+    (doubt,) = doubts_of(group(thermal_status=2), "ours")
+    assert (doubt.kind, doubt.text) == ("not fit", "thermal status above none after 20 blocks")
 
 
 def test_becoming_faster_is_another_doubt() -> None:
