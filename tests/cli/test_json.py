@@ -112,7 +112,7 @@ COMMANDS = {
 
 
 ON_A_PHONE = {"bench.provision/1", "bench.probe/1"}
-"""Printed by commands that need a phone: tests/phone/test_provision_command.py and test_devices_command.py."""
+"""Printed by commands that need a phone: tests/phone/test_*_command.py."""
 
 
 def test_every_schema_is_documented() -> None:
