@@ -19,6 +19,7 @@ from ourcompiler.ir.index_map import identity
 from ourcompiler.ops.catalogue import OPS
 from ourcompiler.passes import concat
 from ourcompiler.passes.chain import join_attention, join_chain
+from ourcompiler.passes.grow import order
 from ourcompiler.passes.groups import (
     REFUSED,
     Plan,
@@ -30,6 +31,8 @@ from ourcompiler.passes.groups import (
     readers_of,
     source_of,
 )
+from ourcompiler.passes.judge import Judge
+from ourcompiler.passes.ruling import ruled
 
 FEW_ROWS = 4
 SMALL_FOLD = 400_000
@@ -37,21 +40,22 @@ SMALL_FOLD = 400_000
 MANY_COLUMNS = 32
 
 
-def fuse(graph: Graph) -> Graph:
-    """The graph with one `Fused` node for each kernel."""
-    return _built(_planned(graph))
+def fuse(graph: Graph, judge: Judge | None = None) -> Graph:
+    """The graph with one `Fused` node for each kernel; without a judge, the standard one."""
+    return _built(planned(graph, judge or Judge()))
 
 
-def decisions(graph: Graph) -> list[tuple[str, str, Verdict]]:
+def decisions(graph: Graph, judge: Judge | None = None) -> list[tuple[str, str, Verdict]]:
     """For every node that computes something: its result, its operator, and what was decided about it."""
-    plan = _planned(graph)
+    plan = planned(graph, judge or Judge())
     return [
         (graph.nodes[number].output, graph.nodes[number].op, verdict)
         for number, verdict in sorted(plan.verdicts.items())
     ]
 
 
-def _planned(graph: Graph) -> Plan:
+def planned(graph: Graph, judge: Judge) -> Plan:
+    """Which nodes are one kernel, and what was decided about each."""
     nodes = graph.nodes
     roles = {number: role(graph, node) for number, node in enumerate(nodes)}
     work = [number for number in roles if roles[number] is not Role.VIEW]
@@ -62,11 +66,12 @@ def _planned(graph: Graph) -> Plan:
         {number: [number] for number in work},
         {number: number if roles[number] in ANCHORS else None for number in work},
         {node.outputs: number for number, node in enumerate(nodes)},
+        judge=judge,
     )
     for number in work:
         if nodes[number].op == "Concat" and is_in_place(plan, number):
             plan.in_place.add(number)
-    for number in (*work, *reversed(work)):
+    for number in order(plan, work):
         _join_readers(plan, number)
     for number in work:
         if nodes[number].op == "Softmax":
@@ -138,7 +143,9 @@ def _verdict_on_readers(plan: Plan, number: int) -> tuple[Verdict, int]:
         return Verdict(False, f"{len(groups)} kernels read it" if groups else "nothing reads it"), -1
     if len(readers) > 1 and not _is_cheap(plan, number):
         return Verdict(False, f"{len(readers)} operators read it, and it is dear to compute again"), -1
-    verdicts = [_verdict(plan, number, reader, direct) for reader, direct in readers]
+    verdicts = [
+        ruled(plan, number, reader, _verdict(plan, number, reader, direct)) for reader, direct in readers
+    ]
     return next((one for one in verdicts if not one.joined), verdicts[0]), readers[0][0]
 
 
@@ -160,7 +167,8 @@ def _verdict(plan: Plan, number: int, reader: int, direct: bool) -> Verdict:
     if before is None:
         return _as_prologue(plan, number, reader, after)
     if _rides_along(plan, number, reader, before, after):
-        return Verdict(True, f"{_kind(plan, before)} rides along with {_kind(plan, reader)}")
+        past = "packed-rows" if plan.roles[reader] is Role.PRODUCT else "riding-folds"
+        return Verdict(True, f"{_kind(plan, before)} rides along with {_kind(plan, reader)}", past=past)
     if after is not None:
         return Verdict(False, f"two anchors: {_kind(plan, before)} and {_kind(plan, after)}")
     if not direct:
@@ -197,7 +205,7 @@ def _as_prologue(plan: Plan, number: int, reader: int, after: int | None) -> Ver
         return Verdict(False, f"what {other.op} chooses from lies in memory")
     if not _is_worth_repeating(graph, node, other):
         return Verdict(False, "the reader broadcasts it, and it is dear to compute again")
-    return Verdict(True, f"element by element before {_kind(plan, reader)}")
+    return Verdict(True, f"element by element before {_kind(plan, reader)}", past="read-once")
 
 
 def _is_worth_repeating(graph: Graph, node: Node, reader: Node) -> bool:
