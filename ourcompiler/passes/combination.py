@@ -36,6 +36,7 @@ class Order(Enum):
 
     FIRST_TO_LAST = "first-to-last"
     SEEDS = "seeds"
+    FEWEST = "fewest"
 
 
 Pair = tuple[Mapping5, Mapping5]

@@ -5,13 +5,13 @@ element by element joins what it reads (as an epilogue) or what reads it (as a p
 reader. A node joins only the one node that reads it, so no way leads out of a group and back into it.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 
 from ourcompiler.codegen.contraction import contraction
 from ourcompiler.codegen.element import INLINE
 from ourcompiler.codegen.gemm_left import left_rows
-from ourcompiler.codegen.gemm_parts import TASK_MULTIPLIES
 from ourcompiler.codegen.nest import COSTLY
 from ourcompiler.codegen.role import ANCHORS, Role, role
 from ourcompiler.ir.graph import Graph, Node, attributes, in_order
@@ -19,7 +19,8 @@ from ourcompiler.ir.index_map import identity
 from ourcompiler.ops.catalogue import OPS
 from ourcompiler.passes import concat
 from ourcompiler.passes.chain import join_attention, join_chain
-from ourcompiler.passes.grow import order
+from ourcompiler.passes.combination import Order
+from ourcompiler.passes.grow import order, orders
 from ourcompiler.passes.groups import (
     REFUSED,
     Plan,
@@ -31,13 +32,22 @@ from ourcompiler.passes.groups import (
     readers_of,
     source_of,
 )
-from ourcompiler.passes.judge import Judge
-from ourcompiler.passes.ruling import ruled
+from ourcompiler.passes.judge import Judge, Ruling
+from ourcompiler.passes.price import packing_repeats, price
+from ourcompiler.passes.ruling import bodies, ruled
 
 FEW_ROWS = 4
-SMALL_FOLD = 400_000
-"""Elements whose sum takes one thread about as long as starting another kernel and sharing it out."""
+"""A limit of the code generator: a fold is packed for rows that are all in one tile."""
+FOLD_SHARE = 8
+"""A fold of so small a share of the product's work may be repeated by every block of columns: blocks run side by
+side, which a model of one thread does not see.
+"""
 MANY_COLUMNS = 32
+"""A limit of the code generator: with fewer, the left side is read in place, and packing it is for nothing."""
+
+
+Watch = Callable[[Plan, int, int, Ruling], None]
+"""Is told every yellow pair while a plan grows."""
 
 
 def fuse(graph: Graph, judge: Judge | None = None) -> Graph:
@@ -54,8 +64,14 @@ def decisions(graph: Graph, judge: Judge | None = None) -> list[tuple[str, str, 
     ]
 
 
-def planned(graph: Graph, judge: Judge) -> Plan:
-    """Which nodes are one kernel, and what was decided about each."""
+def planned(graph: Graph, judge: Judge, watch: Watch | None = None) -> Plan:
+    """Which nodes are one kernel, and what was decided about each: the plan with the fewest kernels of all orders
+    that are tried, the first of those.
+    """
+    return min((_grown(graph, judge, one, watch) for one in orders(judge)), key=lambda plan: len(plan.members))
+
+
+def _grown(graph: Graph, judge: Judge, chosen: Order, watch: Watch | None) -> Plan:
     nodes = graph.nodes
     roles = {number: role(graph, node) for number, node in enumerate(nodes)}
     work = [number for number in roles if roles[number] is not Role.VIEW]
@@ -67,11 +83,13 @@ def planned(graph: Graph, judge: Judge) -> Plan:
         {number: number if roles[number] in ANCHORS else None for number in work},
         {node.outputs: number for number, node in enumerate(nodes)},
         judge=judge,
+        order=chosen,
+        watch=watch,
     )
     for number in work:
         if nodes[number].op == "Concat" and is_in_place(plan, number):
             plan.in_place.add(number)
-    for number in order(plan, work):
+    for number in order(plan, work, chosen):
         _join_readers(plan, number)
     for number in work:
         if nodes[number].op == "Softmax":
@@ -250,12 +268,13 @@ def _packs(plan: Plan, before: int, after: int) -> bool:
     assert body is not None
     if plan.roles[before] is Role.FOLD:
         what = contraction(body, product)
-        folded = plan.graph.types[node.inputs[0]].element_count
-        multiplies = what.row_count * what.columns * what.depth_count
         is_left = node.output not in behind_views(plan, product.inputs[1])
-        once = multiplies <= TASK_MULTIPLIES and folded <= SMALL_FOLD  # in one task, so not repeated
-        is_few = what.row_count <= FEW_ROWS and (once or 8 * folded <= multiplies)
-        return node.op.startswith("Reduce") and is_left and is_few
+        if not node.op.startswith("Reduce") or not is_left or what.row_count > FEW_ROWS:
+            return False
+        again = packing_repeats(body, product, plan.judge.target)
+        folded = plan.graph.types[node.inputs[0]].element_count
+        is_lost_in_it = FOLD_SHARE * folded <= what.row_count * what.columns * what.depth_count
+        return is_lost_in_it or price(*bodies(plan, before, after), again, plan.judge.target).pays
     return left_rows(body, product) == node
 
 

@@ -1,10 +1,11 @@
 """Groups of operators while they grow into kernels, and what can be asked about them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ourcompiler.codegen.role import Role
 from ourcompiler.ir.graph import Graph, Node, in_order
+from ourcompiler.passes.combination import Order
 from ourcompiler.passes.judge import Judge, Ruling
 
 FUSED = "Fused"
@@ -40,6 +41,9 @@ class Plan:
     in_place: set[int] = field(default_factory=set)
     verdicts: dict[int, Verdict] = field(default_factory=dict)
     judge: Judge = field(default_factory=Judge)
+    order: Order = Order.FIRST_TO_LAST
+    watch: "Callable[[Plan, int, int, Ruling], None] | None" = None
+    """Is told every yellow pair while the plan grows."""
 
     def direct_readers(self, number: int) -> list[int]:
         """The nodes that compute with what a node makes, views looked through."""

@@ -5,16 +5,23 @@ from collections.abc import Iterator, Sequence
 from ourcompiler.ops.table import Mapping5
 from ourcompiler.passes.combination import Order
 from ourcompiler.passes.groups import Plan, source_of
+from ourcompiler.passes.judge import Judge
 from ourcompiler.passes.kinds import kind_of
 
 
-def order(plan: Plan, work: Sequence[int]) -> Iterator[int]:
+def orders(judge: Judge) -> tuple[Order, ...]:
+    """The orders that are tried."""
+    chosen = judge.table.order
+    return (Order.FIRST_TO_LAST, Order.SEEDS) if chosen is Order.FEWEST else (chosen,)
+
+
+def order(plan: Plan, work: Sequence[int], chosen: Order) -> Iterator[int]:
     """Every node at least twice, the last time backwards, so that what grew later is seen by all before it.
 
     A node joins only when all its readers are in one group, in whatever order nodes are asked: no order makes
     a cycle.
     """
-    if plan.judge.table.order is Order.SEEDS:
+    if chosen is Order.SEEDS:
         for seed in seeds(plan, work):
             yield from _block(plan, seed)
     yield from work

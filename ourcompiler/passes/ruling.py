@@ -40,7 +40,10 @@ def ruling(plan: Plan, number: int, reader: int, past: str, *, wanted: bool = Tr
             return Ruling(*kinds, colour, exempt, past=past if exempt else "")
     if not wanted:
         return Ruling(*kinds, colour, False)
-    return plan.judge.yellow(kinds, bodies(plan, number, reader), repeats(plan, number, reader))
+    found = plan.judge.yellow(kinds, bodies(plan, number, reader), repeats(plan, number, reader))
+    if plan.watch is not None:
+        plan.watch(plan, number, reader, found)
+    return found
 
 
 def bodies(plan: Plan, number: int, reader: int) -> tuple[Graph, Graph, Graph]:
