@@ -20,7 +20,7 @@ from ourcompiler.ops.catalogue import OPS
 from ourcompiler.passes import concat
 from ourcompiler.passes.chain import join_attention, join_chain
 from ourcompiler.passes.combination import Order
-from ourcompiler.passes.grow import order, orders
+from ourcompiler.passes.grow import ends_alike, order, orders
 from ourcompiler.passes.groups import (
     REFUSED,
     Plan,
@@ -211,7 +211,8 @@ def _is_epilogue(plan: Plan, number: int, reader: int, before: int) -> bool:
         or other.op in INLINE
     ):
         return False
-    return graph.types[node.output].shape == graph.types[other.output].shape
+    shape = graph.types[node.output].shape
+    return graph.types[other.output].shape == shape and ends_alike(plan, reader, shape)
 
 
 def _as_prologue(plan: Plan, number: int, reader: int, after: int | None) -> Verdict:
@@ -248,6 +249,8 @@ def _rides_along(plan: Plan, number: int, reader: int, before: int, after: int |
     shape = plan.graph.types[plan.graph.nodes[reader].output].shape
     own = plan.graph.types[plan.graph.nodes[number].output]
     within = own.element_count * mine[-1] == prod(mine)
+    if after is None and not ends_alike(plan, reader, mine):
+        return False
     return within and (shape == mine or (after is not None and prod(shape) == own.element_count))
 
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator, Sequence
 
+from ourcompiler.codegen.element import INLINE
+from ourcompiler.codegen.role import Role
 from ourcompiler.ops.table import Mapping5
 from ourcompiler.passes.combination import Order
-from ourcompiler.passes.groups import Plan, source_of
+from ourcompiler.passes.groups import Plan, readers_of, source_of
 from ourcompiler.passes.judge import Judge
 from ourcompiler.passes.kinds import kind_of
 
@@ -56,3 +58,22 @@ def _block(plan: Plan, seed: int) -> Iterator[int]:
             yield source
             if plan.group_of[source] == plan.group_of[seed]:
                 waiting.append(source)
+
+
+def ends_alike(plan: Plan, number: int, shape: tuple[int, ...]) -> bool:
+    """Whether all that a node's group does after that node is element by element over this shape. A group may
+    have grown at its end before an anchor joins it: then the anchor's results are nobody else's indices.
+    """
+    waiting, seen = [number], {number}
+    mine = plan.group_of[number]
+    while waiting:
+        for reader, direct in readers_of(plan, plan.graph.nodes[waiting.pop()].output):
+            if reader < 0 or plan.group_of.get(reader) != mine or reader in seen:
+                continue
+            node = plan.graph.nodes[reader]
+            is_alike = plan.graph.types[node.output].shape == shape and node.op not in INLINE
+            if not direct or plan.roles[reader] is not Role.POINTWISE or not is_alike:
+                return False
+            seen.add(reader)
+            waiting.append(reader)
+    return True
