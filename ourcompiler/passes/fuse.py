@@ -55,11 +55,11 @@ def fuse(graph: Graph, judge: Judge | None = None) -> Graph:
     return _built(planned(graph, judge or Judge()))
 
 
-def decisions(graph: Graph, judge: Judge | None = None) -> list[tuple[str, str, Verdict]]:
+def decisions(plan: Plan) -> list[tuple[str, str, Verdict]]:
     """For every node that computes something: its result, its operator, and what was decided about it."""
-    plan = planned(graph, judge or Judge())
+    nodes = plan.graph.nodes
     return [
-        (graph.nodes[number].output, graph.nodes[number].op, verdict)
+        (nodes[number].output, nodes[number].op, verdict)
         for number, verdict in sorted(plan.verdicts.items())
     ]
 
