@@ -38,8 +38,9 @@ def compile_network(
     profile: Path | None = None,
     threads: int = 1,
 ) -> Package:
-    """Compile an ONNX file to a package in `folder`; raises `CompileError`. `table` overrides cells of the table
-    of combinations; `profile` is a database whose entries for `threads` threads decide about yellow pairs.
+    """Compile an ONNX file to a package in `folder`; raises `CompileError`. `table` overrides cells of the
+    table of combinations; `profile` is a database whose entries for `threads` threads decide about yellow
+    pairs.
 
     A package that is there already, of the same network, compiler, target and options, is returned as it is.
     """
@@ -64,9 +65,8 @@ def package_key(
     path: Path, wanted: Target, dimensions: Mapping[str, int], without: Sequence[str], judge: Judge
 ) -> str:
     """What decides a package, as a digest: the network's file; size and time of the files with its weights
-    (reading gigabytes would take longer than compiling); the compiler's own files; target and options; of a profile
-    database what can decide anything.
-    Empty when there is no such file, which `load` explains better.
+    (reading gigabytes would take longer than compiling); the compiler's own files; target and options; of a
+    profile database what can decide anything. Empty when there is no such file, which `load` explains better.
     """
     if not path.is_file():
         return ""

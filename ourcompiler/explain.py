@@ -57,8 +57,8 @@ class StepCount:
 
 @dataclass(frozen=True, slots=True)
 class Ground:
-    """What the fusion plan was decided by: the table, cells that differ from the standard one, the order of growth
-    and its seeds, the profile database, and the figures of the cost model.
+    """What the fusion plan was decided by: the table, cells that differ from the standard one, the order of
+    growth and its seeds, the profile database, and the figures of the cost model.
     """
 
     table: str
@@ -72,8 +72,8 @@ class Ground:
 
 @dataclass(frozen=True, slots=True)
 class MemoryLayout:
-    """A value in the memory that was asked for: which dimensions its layout serves, where an element lies, how
-    many places that takes, for whom, who reads it strided, copies.
+    """A value in the memory that was asked for: which dimensions its layout serves, where an element lies,
+    how many places that takes, for whom, who reads it strided, copies.
     """
 
     value: str
@@ -104,8 +104,8 @@ class Explanation:
     layouts: tuple[tuple[str, str, str], ...]
     """Value, place of an element, why."""
     fusion: tuple[tuple[str, str, bool, str, str, str, str], ...]
-    """Value, operator, whether it joined those who read it, why or why not; then the pair of mapping types, its
-    colour, and on what ground it was decided (empty where no pair was looked up).
+    """Value, operator, whether it joined those who read it, why or why not; then the pair of mapping types,
+    its colour, and on what ground it was decided (empty where no pair was looked up).
     """
     arena_bytes: int
     weights_bytes: int
@@ -147,8 +147,8 @@ def explain(
     judge: Judge | None = None,
     memory: Memory | None = None,
 ) -> Explanation:
-    """The explanation of a compilation: `judge` is who it was compiled with; layouts for `memory`, that of the
-    target if none is named. Raises `CompileError` for a value that is larger than that memory.
+    """The explanation of a compilation: `judge` is who it was compiled with; layouts for `memory`, that of
+    the target if none is named. Raises `CompileError` for a value that is larger than that memory.
     """
     final = states[-1].graph
     judge = judge or Judge()

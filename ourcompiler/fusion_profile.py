@@ -1,7 +1,7 @@
 """Measuring what the fusion plan does not know: every yellow pair of a network as one kernel and as two.
 
-Both forms are compiled to one library each and run in turn on this machine, so that whatever else happens here
-happens to both. What is measured goes into a profile database (`profiles.py`).
+Both forms are compiled to one library each and run in turn on this machine, so that whatever else happens
+here happens to both. What is measured goes into a profile database (`profiles.py`).
 """
 
 import tempfile
@@ -75,7 +75,8 @@ def candidates(graph: Graph, judge: Judge) -> list[Candidate]:
 def measure(
     graph: Graph, judge: Judge, seconds: float, say: Callable[[str], None] = lambda text: None
 ) -> Measured:
-    """Measure yellow pairs of a graph before fusion until the time is up, and add them to the judge's database.
+    """Measure yellow pairs of a graph before fusion until the time is up, and add them to the judge's
+    database.
 
     What the database has is not measured again. A pair that cannot be compiled alone is left out and told.
     """
@@ -96,10 +97,8 @@ def measure(
             say(f"not measured: {one.key.pair}: {type(error).__name__}: {error}")
             continue
         timing = found[one.key]
-        say(
-            f"{one.key.pair}: {timing.fused_ns / 1e3:.1f} µs as one, {timing.separate_ns / 1e3:.1f} µs as two: "
-            f"{one.key.first} | {one.key.second}"
-        )
+        figures = f"{timing.fused_ns / 1e3:.1f} µs as one, {timing.separate_ns / 1e3:.1f} µs as two"
+        say(f"{one.key.pair}: {figures}: {one.key.first} | {one.key.second}")
     database = merged([judge.database, Database(found)])
     return Measured(len(every), len(every) - len(new), len(found), failed, database)
 

@@ -21,8 +21,8 @@ Pass = Callable[[Graph], Graph]
 class Step:
     """A pass by its name; `optional` ones can be switched off, to show what each one gives.
 
-    `traced` is the same pass for one that applies rules: it adds what it applied to a list. `judged` is the same
-    pass for one that asks what is profitable.
+    `traced` is the same pass for one that applies rules: it adds what it applied to a list. `judged` is the
+    same pass for one that asks what is profitable.
     """
 
     name: str
@@ -66,9 +66,9 @@ def states(
 ) -> Iterator[State]:
     """The graph after each step from `after` on, to the one named `stop_after` or the last.
 
-    `trace` is told every rule that was applied, after the step that applied it. `judge` decides what is fused;
-    without one, the standard table and the cost model of the usual target.
-    Raises `CompileError` for a step that there is not, and when a pass leaves a graph that is not whole.
+    `trace` is told every rule that was applied, after the step that applied it. `judge` decides what is
+    fused; without one, the standard table and the cost model of the usual target. Raises `CompileError` for a
+    step that there is not, and when a pass leaves a graph that is not whole.
     """
     names = [IMPORTED, *(step.name for step in PIPELINE)]
     for name, known in ((after, names), (stop_after or names[-1], names)):
@@ -92,9 +92,7 @@ def states(
             return
 
 
-def _run(
-    step: Step, graph: Graph, trace: Callable[[str], None] | None, judge: Judge | None = None
-) -> Graph:
+def _run(step: Step, graph: Graph, trace: Callable[[str], None] | None, judge: Judge | None = None) -> Graph:
     if judge is not None and step.judged is not None:
         return step.judged(graph, judge)
     if trace is None or step.traced is None:

@@ -1,4 +1,5 @@
-"""The profile database: how long two groups of operators took as one kernel and as two (DNNFusion section 4.3).
+"""The profile database: how long two groups of operators took as one kernel and as two (DNNFusion section
+4.3).
 
 A JSON file that can be read, merged and sent. An entry holds for the operators, shapes, element types and
 combination in its key, and only for the target, threads and compiler that it was measured with.
@@ -6,7 +7,6 @@ combination in its key, and only for the target, threads and compiler that it wa
 
 import hashlib
 import json
-import math
 import os
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, fields
@@ -18,12 +18,14 @@ from ourcompiler.errors import CompileError
 SCHEMA = "ourcompiler.fusion-profile/1"
 HINT = "write it with `bench compile NET --profile-fusion FILE`"
 MOST_BYTES = 1 << 28
+MOST_COUNT, MOST_NS = 1 << 32, 1e18
+"""What is more, infinite or not a number cannot have been measured."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Key:
-    """What was measured: both groups as text (operators, attributes, types; names do not matter), their mapping
-    types as `first > second`, and with what.
+    """What was measured: both groups as text (operators, attributes, types; names do not matter), their
+    mapping types as `first > second`, and with what.
     """
 
     first: str
@@ -59,16 +61,12 @@ class Database:
         """What can decide anything with this target, threads and compiler."""
         wanted = (target, threads, compiler)
         return {
-            key: one
-            for key, one in self.entries.items()
-            if (key.target, key.threads, key.compiler) == wanted
+            key: one for key, one in self.entries.items() if (key.target, key.threads, key.compiler) == wanted
         }
 
     def digest(self, target: str, threads: int, compiler: str) -> str:
         """A digest of what is relevant; empty when nothing is."""
-        rows = sorted(
-            f"{key} {one.pays}" for key, one in self.relevant(target, threads, compiler).items()
-        )
+        rows = sorted(f"{key} {one.pays}" for key, one in self.relevant(target, threads, compiler).items())
         return hashlib.sha256("\n".join(rows).encode()).hexdigest() if rows else ""
 
     def document(self) -> dict[str, Any]:
@@ -100,8 +98,8 @@ def _rank(one: Timing) -> tuple[float, ...]:
 
 
 def read(path: Path, *, missing_is_empty: bool = False) -> Database:
-    """The database in a file. Rows that are damaged are left out and counted; raises `CompileError` for a file
-    that is no database at all.
+    """The database in a file. Rows that are damaged are left out and counted; raises `CompileError` for a
+    file that is no database at all.
     """
     if missing_is_empty and not path.exists():
         return EMPTY
@@ -137,14 +135,14 @@ def _entry(row: Any) -> tuple[Key, Timing] | None:
     """A row, or None for one that is damaged."""
     if not isinstance(row, dict):
         return None
-    texts = [row.get(name) for name in TEXTS]
-    counts = [row.get(name) for name in ("threads", "runs")]
-    numbers = [row.get(name) for name in ("fused_ns", "separate_ns")]
+    texts: list[Any] = [row.get(name) for name in TEXTS]
+    counts: list[Any] = [row.get(name) for name in ("threads", "runs")]
+    numbers: list[Any] = [row.get(name) for name in ("fused_ns", "separate_ns")]
     if not all(isinstance(one, str) and one for one in texts):
         return None
-    if not all(type(one) is int and one > 0 for one in counts):
+    if not all(type(one) is int and 0 < one <= MOST_COUNT for one in counts):
         return None
-    if not all(type(one) in (int, float) and 0 < one and math.isfinite(one) for one in numbers):
+    if not all(type(one) in (int, float) and 0 < one <= MOST_NS for one in numbers):
         return None
     named = dict(zip(TEXTS, texts, strict=True))
     timing = Timing(float(row["fused_ns"]), float(row["separate_ns"]), row["runs"])

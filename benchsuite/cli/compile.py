@@ -45,7 +45,7 @@ GRAPH_SUFFIX, KERNEL_SUFFIX = ".graph", ".kernel"
 )
 @click.option("--profile-seconds", default=60.0, show_default=True, help="Time for --profile-fusion.")
 @click.option("--threads", default=1, show_default=True, help="Threads that pairs are measured with.")
-@click.option("--memory", "memory_name", default="", help="Explain layouts for this memory (buffer, texture).")
+@click.option("--memory", "memory_name", default="", help="Explain layouts for it: buffer, texture.")
 @click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Bind a symbolic dimension of a FILE.onnx.")
 @format_option("rich", "json")
 @cache_option
@@ -71,8 +71,8 @@ def command(
     cache: Path,
 ) -> None:
     """Compile NETWORK (a name of the zoo, or FILE.onnx) to a package: a library and its weights."""
-    from ourcompiler.ir.text import show, write_graph
     from ourcompiler.compile import judge_of
+    from ourcompiler.ir.text import show, write_graph
     from ourcompiler.pipeline import states
     from ourcompiler.targets import memory, target
 

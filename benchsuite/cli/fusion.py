@@ -20,8 +20,8 @@ def command() -> None:
 @click.argument("out", type=FILES)
 @click.argument("files", nargs=-1, required=True, type=FILES)
 def merge(out: Path, files: tuple[Path, ...]) -> None:
-    """Write all entries of FILES into OUT. Of two entries about the same pair the one of more runs is kept, then
-    the one with the smaller figures; the order of the files does not matter.
+    """Write all entries of FILES into OUT. Of two entries about the same pair the one of more runs is kept,
+    then the one with the smaller figures; the order of the files does not matter.
     """
     from ourcompiler import profiles
 

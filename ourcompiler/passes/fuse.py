@@ -20,7 +20,6 @@ from ourcompiler.ops.catalogue import OPS
 from ourcompiler.passes import concat
 from ourcompiler.passes.chain import join_attention, join_chain
 from ourcompiler.passes.combination import Order
-from ourcompiler.passes.grow import ends_alike, order, orders
 from ourcompiler.passes.groups import (
     REFUSED,
     Plan,
@@ -32,6 +31,7 @@ from ourcompiler.passes.groups import (
     readers_of,
     source_of,
 )
+from ourcompiler.passes.grow import ends_alike, order, orders
 from ourcompiler.passes.judge import Judge, Ruling
 from ourcompiler.passes.price import packing_repeats, price
 from ourcompiler.passes.ruling import bodies, ruled
@@ -39,11 +39,12 @@ from ourcompiler.passes.ruling import bodies, ruled
 FEW_ROWS = 4
 """A limit of the code generator: a fold is packed for rows that are all in one tile."""
 FOLD_SHARE = 8
-"""A fold of so small a share of the product's work may be repeated by every block of columns: blocks run side by
-side, which a model of one thread does not see.
+"""A fold of so small a share of the product's work may be repeated by every block of columns: blocks run side
+by side, which a model of one thread does not see.
 """
 MANY_COLUMNS = 32
-"""A limit of the code generator: with fewer, the left side is read in place, and packing it is for nothing."""
+"""A limit of the code generator: with fewer, the left side is read in place, and packing it is for nothing.
+"""
 
 
 Watch = Callable[[Plan, int, int, Ruling], None]
@@ -59,16 +60,17 @@ def decisions(plan: Plan) -> list[tuple[str, str, Verdict]]:
     """For every node that computes something: its result, its operator, and what was decided about it."""
     nodes = plan.graph.nodes
     return [
-        (nodes[number].output, nodes[number].op, verdict)
-        for number, verdict in sorted(plan.verdicts.items())
+        (nodes[number].output, nodes[number].op, verdict) for number, verdict in sorted(plan.verdicts.items())
     ]
 
 
 def planned(graph: Graph, judge: Judge, watch: Watch | None = None) -> Plan:
-    """Which nodes are one kernel, and what was decided about each: the plan with the fewest kernels of all orders
-    that are tried, the first of those.
+    """Which nodes are one kernel, and what was decided about each: the plan with the fewest kernels of all
+    orders that are tried, the first of those.
     """
-    return min((_grown(graph, judge, one, watch) for one in orders(judge)), key=lambda plan: len(plan.members))
+    return min(
+        (_grown(graph, judge, one, watch) for one in orders(judge)), key=lambda plan: len(plan.members)
+    )
 
 
 def _grown(graph: Graph, judge: Judge, chosen: Order, watch: Watch | None) -> Plan:

@@ -1,5 +1,5 @@
-"""Who decides about a pair: the table of combinations first; for a yellow pair the profile database, or the cost
-model where the database has no entry.
+"""Who decides about a pair: the table of combinations first; for a yellow pair the profile database, or the
+cost model where the database has no entry.
 """
 
 import hashlib
@@ -19,7 +19,8 @@ from ourcompiler.targets import Target, targets
 USUAL_TARGET = "avx2"
 """Whose figures the model takes when nobody says which machine the plan is for."""
 DECIDING = ("codegen", "kernel", "runtime", "ops", "ir")
-"""Folders whose files decide what code a group becomes: other changes leave measurements as good as before."""
+"""Folders whose files decide what code a group becomes: other changes leave measurements as good as before.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,9 @@ def canonical(body: Graph) -> str:
         numbers[name] = f"%{len(numbers)}:{body.types[name]}"
     for name in sorted(set(body.constants) - set(numbers)):
         array = body.constants[name]
-        shown = array.reshape(-1)[0].item() if array.size == 1 else hashlib.sha256(array.tobytes()).hexdigest()
+        shown = (
+            array.reshape(-1)[0].item() if array.size == 1 else hashlib.sha256(array.tobytes()).hexdigest()
+        )
         numbers[name] = f"{shown}:{body.types[name]}"
     rows = [_row(node, body, numbers) for node in body.nodes]
     results = " ".join(_short(numbers[value]) for _, value in body.outputs)

@@ -1,5 +1,5 @@
-"""The mapping type of operators, of views between them, and of the way from an operator to the end of its group
-(DNNFusion Table 2: an operator whose operands differ has the most complex type).
+"""The mapping type of operators, of views between them, and of the way from an operator to the end of its
+group (DNNFusion Table 2: an operator whose operands differ has the most complex type).
 """
 
 from math import prod
@@ -52,8 +52,8 @@ def between(plan: Plan, number: int, reader: int) -> Mapping5:
 
 
 def pair_kinds(plan: Plan, number: int, reader: int) -> tuple[Mapping5, Mapping5]:
-    """The types of a pair: of the whole group that ends with a node, as it is seen by the reader, and of the way
-    from the reader to the end of its group.
+    """The types of a pair: of the whole group that ends with a node, as it is seen by the reader, and of the
+    way from the reader to the end of its group.
     """
     own = [kind_of(plan.graph, plan.graph.nodes[one]) for one in plan.members[plan.group_of[number]]]
     table = plan.judge.table

@@ -14,8 +14,8 @@ from ourcompiler.passes.price import growth, packing_repeats
 
 
 def ruled(plan: Plan, number: int, reader: int, verdict: Verdict) -> Verdict:
-    """The verdict with the ruling on the pair, and refused where the ruling refuses it. `verdict.past` names the
-    exception that it claims in case the pair is red.
+    """The verdict with the ruling on the pair, and refused where the ruling refuses it. `verdict.past` names
+    the exception that it claims in case the pair is red.
     """
     if reader < 0 or plan.group_of[number] == plan.group_of[reader]:
         return verdict
@@ -60,7 +60,8 @@ def bodies(plan: Plan, number: int, reader: int) -> tuple[Graph, Graph, Graph]:
 
 def repeats(plan: Plan, number: int, reader: int) -> float:
     """How often an element of a group is computed when the group is part of its reader's: what follows an
-    anchor, once; what a product packs, once for each block of columns; what is broadcast, once for each place.
+    anchor, once; what a product packs, once for each block of columns; what is broadcast, once for each
+    place.
     """
     graph, node, other = plan.graph, plan.graph.nodes[number], plan.graph.nodes[reader]
     if plan.anchors[plan.group_of[number]] is not None:

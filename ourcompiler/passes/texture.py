@@ -1,8 +1,10 @@
-"""Layouts for a memory in which k dimensions can be walked from neighbour to neighbour (SmartMem section 3.3).
+"""Layouts for a memory in which k dimensions can be walked from neighbour to neighbour (SmartMem section
+3.3).
 
-The readers of a value say which of its dimensions they fold. The first k distinct ones are served by one layout;
-a demand beyond them gets a copy only where it pays. In a 2.5-D texture the first dimension is cut into groups
-of four, the elements of a texel, and goes on downwards; the second goes along a row: 4 x |second| is a chunk.
+The readers of a value say which of its dimensions they fold. The first k distinct ones are served by one
+layout; a demand beyond them gets a copy only where it pays. In a 2.5-D texture the first dimension is cut
+into groups of four, the elements of a texel, and goes on downwards; the second goes along a row: 4 x |second|
+is a chunk.
 """
 
 from collections.abc import Sequence
@@ -59,7 +61,8 @@ class Placing:
 
 @dataclass(frozen=True, slots=True)
 class Chosen:
-    """The layout of a value: which dimensions it serves, for whom, what is left to copies or to strided reading.
+    """The layout of a value: which dimensions it serves, for whom, what is left to copies or to strided
+    reading.
 
     `copies` are further layouts of the same value, each with the demands that it serves.
     """
@@ -150,8 +153,8 @@ def _walked(demand: Demand) -> tuple[int, int, int] | None:
 
 
 def _cuts(shape: Sequence[int], walks: Sequence[tuple[int, int, int]]) -> dict[int, list[int]]:
-    """Where each axis is cut into parts, so that every walk is along one of them, as far as the cuts divide one
-    another; an axis whose cuts do not is left whole.
+    """Where each axis is cut into parts, so that every walk is along one of them, as far as the cuts divide
+    one another; an axis whose cuts do not is left whole.
     """
     cuts = {axis: {1, size} for axis, size in enumerate(shape)}
     for axis, below, count in walks:
@@ -161,8 +164,7 @@ def _cuts(shape: Sequence[int], walks: Sequence[tuple[int, int, int]]) -> dict[i
         if size % (below * count) == 0:
             cuts[axis].add(below * count)
     return {
-        axis: sorted(places) if _divide(sorted(places)) else [1, shape[axis]]
-        for axis, places in cuts.items()
+        axis: sorted(places) if _divide(sorted(places)) else [1, shape[axis]] for axis, places in cuts.items()
     }
 
 
@@ -181,8 +183,8 @@ def _digits(shape: Sequence[int], cuts: dict[int, list[int]]) -> list[Digit]:
 
 
 def choose(name: str, shape: tuple[int, ...], wishes: Sequence[Wish], memory: Memory) -> Chosen:
-    """One layout for the first k distinct dimensions, and copies for others that pay for them: a strided reader
-    costs more than reading a copy as often, and making it.
+    """One layout for the first k distinct dimensions, and copies for others that pay for them: a strided
+    reader costs more than reading a copy as often, and making it.
     """
     served = tuple(dict.fromkeys(one.digit for one in wishes))[: memory.contiguous]
     waiting = [one for one in wishes if one.digit not in served]
@@ -221,8 +223,8 @@ def _chosen(
 
 
 def place(shape: tuple[int, ...], serves: Sequence[Digit], memory: Memory) -> Placing:
-    """The layout of a value with these dimensions walked from neighbour to neighbour. Raises ValueError when the
-    value is larger than the memory.
+    """The layout of a value with these dimensions walked from neighbour to neighbour. Raises ValueError when
+    the value is larger than the memory.
     """
     parts = _parts(shape, serves)
     if memory.vector == 1:
@@ -252,8 +254,8 @@ def _in_buffer(shape: tuple[int, ...], serves: Sequence[Digit], parts: Sequence[
 def _in_texture(
     shape: tuple[int, ...], first: Digit, second: Digit | None, rest: Sequence[Digit], memory: Memory
 ) -> Placing:
-    """Chunks of ceil(|first| / 4) rows of |second| texels; the other dimensions put chunks beside one another
-    until a row is full, then below one another.
+    """Chunks of ceil(|first| / 4) rows of |second| texels; the other dimensions put chunks below one another,
+    and beside one another as far as the memory is not high enough.
     """
     space, vector = Space(shape), memory.vector
     rows, columns = ceil(first.count / vector), second.count if second else 1

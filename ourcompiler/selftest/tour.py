@@ -145,7 +145,10 @@ def _explanation(found: Explanation) -> Iterator[str]:
     yield from ("", "| value | place of an element | why |", "|---|---|---|")
     for name, place, reason in found.layouts:
         yield f"| {name} | `{place}` | {reason} |"
-    yield from ("", "The same values in a texture (`--memory texture`): texels of four, two dimensions to walk along.")
+    yield from (
+        "",
+        "The same values in a texture (`--memory texture`): texels of four, two dimensions to walk along.",
+    )
     yield from ("", "| value | place of an element | texels | serves | copies |", "|---|---|---|---|---:|")
     for one in found.memory_layouts:
         size, readers = f"{one.width} x {one.height}", "; ".join(one.readers) or one.reason

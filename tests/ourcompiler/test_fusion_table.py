@@ -1,4 +1,6 @@
-"""DNNFusion's table of combinations: 25 cells, two red, types by the most complex pair; single cells overridden."""
+"""DNNFusion's table of combinations: 25 cells, two red, types by the most complex pair; single cells
+overridden.
+"""
 
 from pathlib import Path
 
