@@ -28,7 +28,8 @@ class OursAdapter(Framework):
 
     def conversion(self, setting: Setting) -> Conversion | None:
         """The compiler's own files are part of the key: a change of ours compiles again."""
-        files = tuple(sorted(SOURCES.rglob("*.py")) + sorted((SOURCES / "runtime").glob("*.[ch]")))
+        kinds = ("*.py", "*.toml", "runtime/*.[ch]")
+        files = tuple(file for kind in kinds for file in sorted(SOURCES.rglob(kind)))
         return Conversion(
             tool="ourcompiler",
             distributions=("ziglang", "onnx", "numpy"),

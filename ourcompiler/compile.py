@@ -5,11 +5,14 @@ from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
 
-from ourcompiler import package, toolchain
+from ourcompiler import package, profiles, toolchain
 from ourcompiler.ir.graph import Graph
 from ourcompiler.onnx_in.load import load
+from ourcompiler.passes.combination import combinations
+from ourcompiler.passes.judge import Judge
 from ourcompiler.passes.layout import choose, storages
 from ourcompiler.pipeline import LAYOUT, optimize
+from ourcompiler.profiles import EMPTY
 from ourcompiler.program import Program, make_program
 from ourcompiler.stored import Package, key_of, read
 from ourcompiler.targets import Target, target
@@ -31,23 +34,39 @@ def compile_network(
     target_name: str = "host",
     dimensions: Mapping[str, int] | None = None,
     without: Sequence[str] = (),
+    table: Path | None = None,
+    profile: Path | None = None,
+    threads: int = 1,
 ) -> Package:
-    """Compile an ONNX file to a package in `folder`; raises `CompileError`.
+    """Compile an ONNX file to a package in `folder`; raises `CompileError`. `table` overrides cells of the
+    table of combinations; `profile` is a database whose entries for `threads` threads decide about yellow
+    pairs.
 
     A package that is there already, of the same network, compiler, target and options, is returned as it is.
     """
     wanted = target(target_name)
-    key = package_key(path, wanted, dimensions or {}, without)
+    judge = judge_of(wanted, table=table, profile=profile, threads=threads)
+    key = package_key(path, wanted, dimensions or {}, without, judge)
     if key and key_of(folder) == key:
         return read(folder)
-    graph = optimize(load(path, dimensions or {}), without)
+    graph = optimize(load(path, dimensions or {}), without, judge)
     return package.write(program_of(graph, wanted, without), folder, key=key)
 
 
-def package_key(path: Path, wanted: Target, dimensions: Mapping[str, int], without: Sequence[str]) -> str:
+def judge_of(
+    wanted: Target, *, table: Path | None = None, profile: Path | None = None, threads: int = 1
+) -> Judge:
+    """Who decides what is fused for a target; raises `CompileError` for files that are none."""
+    database = EMPTY if profile is None else profiles.read(profile)
+    return Judge(combinations(table), database, wanted, threads)
+
+
+def package_key(
+    path: Path, wanted: Target, dimensions: Mapping[str, int], without: Sequence[str], judge: Judge
+) -> str:
     """What decides a package, as a digest: the network's file; size and time of the files with its weights
-    (reading gigabytes would take longer than compiling); the compiler's own files; target and options.
-    Empty when there is no such file, which `load` explains better.
+    (reading gigabytes would take longer than compiling); the compiler's own files; target and options; of a
+    profile database what can decide anything. Empty when there is no such file, which `load` explains better.
     """
     if not path.is_file():
         return ""
@@ -57,6 +76,7 @@ def package_key(path: Path, wanted: Target, dimensions: Mapping[str, int], witho
         facts = file.stat()
         digest.update(f"{file.relative_to(path.parent)} {facts.st_size} {facts.st_mtime_ns}".encode())
     digest.update(f"{wanted} {sorted(dimensions.items())} {sorted(without)} {compiler_digest()}".encode())
+    digest.update(judge.text.encode())
     return digest.hexdigest()
 
 

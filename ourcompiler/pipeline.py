@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from ourcompiler.errors import CompileError
 from ourcompiler.ir.graph import Graph
 from ourcompiler.passes.fuse import fuse
+from ourcompiler.passes.judge import Judge
 from ourcompiler.passes.sink import sink
 from ourcompiler.passes.views import eliminate
 from ourcompiler.rewrite.engine import Trace
@@ -20,13 +21,15 @@ Pass = Callable[[Graph], Graph]
 class Step:
     """A pass by its name; `optional` ones can be switched off, to show what each one gives.
 
-    `traced` is the same pass for one that applies rules: it adds what it applied to a list.
+    `traced` is the same pass for one that applies rules: it adds what it applied to a list. `judged` is the
+    same pass for one that asks what is profitable.
     """
 
     name: str
     run: Pass
     optional: bool = True
     traced: Callable[[Graph, Trace], Graph] | None = None
+    judged: Callable[[Graph, Judge], Graph] | None = None
 
 
 IMPORTED = "import"
@@ -34,7 +37,7 @@ PIPELINE = (
     Step("rewrite", rewrite, traced=lambda graph, found: rewrite(graph, trace=found)),
     Step("views", eliminate, optional=False),
     Step("sink", lambda graph: eliminate(sink(graph))),
-    Step("fuse", fuse, optional=False),
+    Step("fuse", fuse, optional=False, judged=fuse),
 )
 """From the imported graph to fused nodes."""
 
@@ -59,11 +62,13 @@ def states(
     after: str = IMPORTED,
     stop_after: str = "",
     trace: Callable[[str], None] | None = None,
+    judge: Judge | None = None,
 ) -> Iterator[State]:
     """The graph after each step from `after` on, to the one named `stop_after` or the last.
 
-    `trace` is told every rule that was applied, after the step that applied it.
-    Raises `CompileError` for a step that there is not, and when a pass leaves a graph that is not whole.
+    `trace` is told every rule that was applied, after the step that applied it. `judge` decides what is
+    fused; without one, the standard table and the cost model of the usual target. Raises `CompileError` for a
+    step that there is not, and when a pass leaves a graph that is not whole.
     """
     names = [IMPORTED, *(step.name for step in PIPELINE)]
     for name, known in ((after, names), (stop_after or names[-1], names)):
@@ -79,7 +84,7 @@ def states(
     for step in PIPELINE[names.index(after) :]:
         if step.name not in without:
             started = time.perf_counter()
-            graph = _run(step, graph, trace)
+            graph = _run(step, graph, trace, judge)
             seconds = time.perf_counter() - started
             verify(graph, step.name)
             yield State(step.name, graph, seconds)
@@ -87,7 +92,9 @@ def states(
             return
 
 
-def _run(step: Step, graph: Graph, trace: Callable[[str], None] | None) -> Graph:
+def _run(step: Step, graph: Graph, trace: Callable[[str], None] | None, judge: Judge | None = None) -> Graph:
+    if judge is not None and step.judged is not None:
+        return step.judged(graph, judge)
     if trace is None or step.traced is None:
         return step.run(graph)
     applied: Trace = []
@@ -97,8 +104,8 @@ def _run(step: Step, graph: Graph, trace: Callable[[str], None] | None) -> Graph
     return graph
 
 
-def optimize(graph: Graph, without: Sequence[str] = ()) -> Graph:
+def optimize(graph: Graph, without: Sequence[str] = (), judge: Judge | None = None) -> Graph:
     """All passes one after another, but for those that are switched off."""
-    for state in states(graph, without=without):
+    for state in states(graph, without=without, judge=judge):
         graph = state.graph
     return graph

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib.resources import files
+from typing import Any
 
 from ourcompiler.errors import CompileError
 
@@ -15,7 +16,8 @@ class Target:
     """A kind of machine.
 
     `triple` and `cpu` are for the C compiler; `lanes` float32 in a vector register, of which there are
-    `registers`; caches in bytes, of one core.
+    `registers`; caches in bytes, of one core, and what that core computes and moves at most; what starting a
+    kernel costs.
     """
 
     name: str
@@ -25,14 +27,53 @@ class Target:
     registers: int
     l1_bytes: int
     l2_bytes: int
+    flops_per_second: float
+    bytes_per_second: float
+    start_ns: float
     is_static: bool = False
+    memory: str = "buffer"
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """A kind of memory: how many dimensions of a value can be walked from neighbour to neighbour, elements of
+    one place, and how many places there are in each direction (0: no limit).
+    """
+
+    name: str
+    contiguous: int
+    vector: int
+    width: int = 0
+    height: int = 0
+
+
+MEMORY = "memory"
+
+
+@cache
+def _chips() -> Mapping[str, Any]:
+    return tomllib.loads(files("ourcompiler").joinpath("chips.toml").read_text(encoding="utf-8"))
 
 
 @cache
 def targets() -> Mapping[str, Target]:
     """Every row of the table, by name."""
-    rows = tomllib.loads(files("ourcompiler").joinpath("chips.toml").read_text(encoding="utf-8"))
-    return {name: Target(name=name, **row) for name, row in rows.items()}
+    return {name: Target(name=name, **row) for name, row in _chips().items() if name != MEMORY}
+
+
+@cache
+def memories() -> Mapping[str, Memory]:
+    """Every kind of memory, by name."""
+    return {name: Memory(name=name, **row) for name, row in _chips()[MEMORY].items()}
+
+
+def memory(name: str) -> Memory:
+    """The kind of memory of that name. Raises `CompileError`."""
+    if name not in memories():
+        raise CompileError(
+            f"there is no memory {name!r}", hint=f"choose one of {', '.join(sorted(memories()))}"
+        )
+    return memories()[name]
 
 
 def target(name: str = "host") -> Target:

@@ -1,23 +1,22 @@
 """`bench compile`: one network through our compiler, with everything that can be seen on the way."""
 
-from collections import Counter
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 from rich.console import Console
-from rich.table import Table
 
+from benchsuite.cli.compile_tables import draw, draw_times
 from benchsuite.cli.options import cache_option, dimensions, format_option, print_json
 from models.catalogue import resolve
 from models.errors import BenchError
 
 if TYPE_CHECKING:
-    from ourcompiler.explain import Explanation
     from ourcompiler.ir.graph import Graph
-    from ourcompiler.pipeline import State
+    from ourcompiler.passes.judge import Judge
+    from ourcompiler.passes.layout import Choice
     from ourcompiler.program import Program
+    from ourcompiler.targets import Target
 
 GRAPH_SUFFIX, KERNEL_SUFFIX = ".graph", ".kernel"
 
@@ -37,6 +36,18 @@ GRAPH_SUFFIX, KERNEL_SUFFIX = ".graph", ".kernel"
 @click.option("--explain", is_flag=True, help="Operators after each step, kernels, layouts, bytes.")
 @click.option("--trace-rules", is_flag=True, help="Every rule that was applied, on stderr.")
 @click.option("--time-passes", is_flag=True, help="How long each step took.")
+@click.option(
+    "--fusion-table", type=click.Path(path_type=Path), help="Overrides cells of ourcompiler/fusion.toml."
+)
+@click.option(
+    "--profile-database", type=click.Path(path_type=Path), help="Measured pairs that decide what is fused."
+)
+@click.option(
+    "--profile-fusion", type=click.Path(path_type=Path), help="Measure yellow pairs into this file; then end."
+)
+@click.option("--profile-seconds", default=60.0, show_default=True, help="Time for --profile-fusion.")
+@click.option("--threads", default=1, show_default=True, help="Threads that pairs are measured with.")
+@click.option("--memory", "memory_name", default="", help="Explain layouts for it: buffer, texture.")
 @click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Bind a symbolic dimension of a FILE.onnx.")
 @format_option("rich", "json")
 @cache_option
@@ -51,22 +62,34 @@ def command(
     explain: bool,
     trace_rules: bool,
     time_passes: bool,
+    fusion_table: Path | None,
+    profile_database: Path | None,
+    profile_fusion: Path | None,
+    profile_seconds: float,
+    threads: int,
+    memory_name: str,
     dim: tuple[str, ...],
     form: str,
     cache: Path,
 ) -> None:
     """Compile NETWORK (a name of the zoo, or FILE.onnx) to a package: a library and its weights."""
+    from ourcompiler.compile import judge_of
     from ourcompiler.ir.text import show, write_graph
     from ourcompiler.pipeline import states
-    from ourcompiler.targets import target
+    from ourcompiler.targets import memory, target
 
     wanted = target(target_name)
+    asked = memory(memory_name or wanted.memory)
+    judge = judge_of(wanted, table=fusion_table, profile=profile_database, threads=threads)
     switched_off = tuple(filter(None, without.split(",")))
     graph, name, after = _start(network, source, dim, cache)
+    if profile_fusion:
+        _profile(graph, judge, profile_fusion, profile_seconds, switched_off, after)
+        return
     done = []
     say = (lambda text: click.echo(text, err=True)) if trace_rules else None
     for number, state in enumerate(
-        states(graph, without=switched_off, after=after, stop_after=stop_after, trace=say)
+        states(graph, without=switched_off, after=after, stop_after=stop_after, trace=say, judge=judge)
     ):
         done.append(state)
         if dump_ir:
@@ -76,24 +99,56 @@ def command(
         click.echo(show(done[-1].graph), nl=False)
         return
     from ourcompiler.explain import explain as explained
-    from ourcompiler.passes.layout import choose, storages
-    from ourcompiler.pipeline import LAYOUT
-    from ourcompiler.program import make_program
 
-    choices = () if LAYOUT in switched_off else choose(done[-1].graph)
-    program = make_program(done[-1].graph, wanted, storages(choices))
+    choices, program = _program(done[-1].graph, wanted, switched_off)
     if dump_ir:
         _dump_kernels(program, dump_ir)
     if out or not explain:
         _write(program, out or cache / "packages" / f"{name}-{wanted.name}")
-    found = explained(name, done, program, choices)
+    found = explained(name, done, program, choices, judge, asked)
     if form == "json":
         print_json("bench.compile/1", **found.document())
         return
     if explain:
-        _draw(found, Console())
+        draw(found, Console(), with_memory=bool(memory_name))
     if time_passes:
-        _draw_times(done, Console())
+        draw_times(done, Console())
+
+
+def _program(
+    graph: "Graph", wanted: "Target", without: tuple[str, ...]
+) -> "tuple[tuple[Choice, ...], Program]":
+    """The layouts of a planned graph, and everything that its package is written from."""
+    from ourcompiler.passes.layout import choose, storages
+    from ourcompiler.pipeline import LAYOUT
+    from ourcompiler.program import make_program
+
+    choices = () if LAYOUT in without else choose(graph)
+    return choices, make_program(graph, wanted, storages(choices))
+
+
+def _profile(
+    graph: "Graph", judge: "Judge", file: Path, seconds: float, without: tuple[str, ...], after: str
+) -> None:
+    """Measure the network's yellow pairs and add them to a database."""
+    from dataclasses import replace
+
+    from ourcompiler import profiles
+    from ourcompiler.fusion_profile import measure
+    from ourcompiler.pipeline import PIPELINE, states
+
+    before = PIPELINE[-2].name
+    *_, last = states(graph, without=without, after=after, stop_after=before)
+    known = profiles.merged([judge.database, profiles.read(file, missing_is_empty=True)])
+    found = measure(
+        last.graph, replace(judge, database=known), seconds, lambda text: click.echo(text, err=True)
+    )
+    profiles.write(found.database, file)
+    rest = found.candidates - found.known - found.measured - found.failed
+    click.echo(
+        f"{found.candidates} yellow pairs: {found.known} known, {found.measured} measured, "
+        f"{found.failed} not possible alone, {rest} without time; {len(found.database.entries)} in {file}"
+    )
 
 
 def _start(
@@ -152,43 +207,3 @@ def _dump_kernels(program: "Program", folder: Path) -> None:
     for name, kernel in program.kernels.items():
         (place / f"{name}{KERNEL_SUFFIX}").write_text(show(kernel), encoding="utf-8")
         (place / f"{name}.c").write_text(print_kernel(kernel), encoding="utf-8")
-
-
-def _draw(found: "Explanation", console: Console) -> None:
-    table = Table(
-        "step", "operators", "of them moving", "intermediate MB", title=f"{found.network} for {found.target}"
-    )
-    for step in found.steps:
-        table.add_row(
-            step.step, str(step.operators), str(step.moving), f"{step.intermediate_bytes / 1e6:.1f}"
-        )
-    console.print(table)
-    paper = "" if found.kernels_in_paper is None else f" (SmartMem: {found.kernels_in_paper})"
-    console.print(
-        f"{found.kernels_left} kernels{paper}, {found.distinct_kernels} distinct, {found.copies} copies"
-    )
-    console.print(", ".join(f"{count} {kind}" for kind, count in found.kernels.items()), markup=False)
-    console.print(
-        f"{found.views} maps on edges; arena {found.arena_bytes / 1e6:.1f} MB, "
-        f"weights {found.weights_bytes / 1e6:.1f} MB"
-    )
-    layouts = Table("value", "place of an element", "why", title="layouts that are not row-major")
-    for value, place, why in found.layouts:
-        if why != "row-major":
-            layouts.add_row(value, place, why)
-    if layouts.row_count:
-        console.print(layouts)
-    refused = Counter(reason for _, _, joined, reason in found.fusion if not joined)
-    joined = Counter(reason for _, _, joined, reason in found.fusion if joined)
-    fusion = Table("", "operators", "why", title="fusion (each one by name: --format json)")
-    for word, reasons in (("joined", joined), ("apart", refused)):
-        for reason, times in reasons.most_common():
-            fusion.add_row(word, str(times), reason)
-    console.print(fusion)
-
-
-def _draw_times(done: "Sequence[State]", console: Console) -> None:
-    table = Table("step", "seconds", title="time of the passes")
-    for state in done:
-        table.add_row(state.step, f"{state.seconds:.2f}")
-    console.print(table)

@@ -3,7 +3,11 @@
 from ourcompiler.codegen import attention, finish
 from ourcompiler.codegen.role import Role, role
 from ourcompiler.passes.groups import Plan, Verdict, fused, merge, readers_of, source_of
+from ourcompiler.passes.ruling import ruled
 
+ATTENTION = "one block of rows serves attention's products"
+CHAIN = "one block of rows serves two products"
+FINISH = "a block of rows serves what goes over them"
 CHAIN_CACHE_BYTES = 1 << 20
 """The second cache of a core, about; the plan of kernels is the same for every target."""
 
@@ -27,11 +31,12 @@ def join_attention(plan: Plan, number: int) -> None:
     found = attention.parts(whole.body)
     if found is None or not attention.fits(whole.body, found):
         return
-    for group in groups[:2]:
+    verdicts = [_ruled(plan, group, ATTENTION, "attention") for group in groups[:2]]
+    if not all(one.joined for one in verdicts):
+        return
+    for group, verdict in zip(groups[:2], verdicts, strict=True):
         plan.anchors[groups[2]] = number
-        plan.verdicts[max(plan.members[group])] = Verdict(
-            True, "one block of rows serves attention's products"
-        )
+        plan.verdicts[max(plan.members[group])] = verdict
         merge(plan, group, groups[2])
 
 
@@ -56,8 +61,17 @@ def join_chain(plan: Plan, number: int) -> None:
     if found is None or found.softmax is not None or not attention.fits(body, found):
         return
     if attention.pays(body, found, CHAIN_CACHE_BYTES):
-        plan.verdicts[max(plan.members[group])] = Verdict(True, "one block of rows serves two products")
-        merge(plan, group, other)
+        verdict = _ruled(plan, group, CHAIN, "chained-products")
+        plan.verdicts[max(plan.members[group])] = verdict
+        if verdict.joined:
+            merge(plan, group, other)
+
+
+def _ruled(plan: Plan, group: int, reason: str, past: str) -> Verdict:
+    """The verdict on a group and its only reader, with the table's word."""
+    last = max(plan.members[group])
+    reader = plan.direct_readers(last)[0]
+    return ruled(plan, last, reader, Verdict(True, reason, past=past))
 
 
 def join_finish(plan: Plan, number: int) -> None:
@@ -85,9 +99,11 @@ def join_finish(plan: Plan, number: int) -> None:
     if found is None or found.middle != last.output or not finish.fits(body, found):
         return
     if finish.pays(body, found, len(products), CHAIN_CACHE_BYTES):
-        plan.verdicts[max(plan.members[group])] = Verdict(True, "a block of rows serves what goes over them")
-        merge(plan, group, other)
-        plan.anchors[other] = number
+        verdict = _ruled(plan, group, FINISH, "finished-rows")
+        plan.verdicts[max(plan.members[group])] = verdict
+        if verdict.joined:
+            merge(plan, group, other)
+            plan.anchors[other] = number
 
 
 def _only_reader_of_softmax(plan: Plan, number: int) -> int | None:

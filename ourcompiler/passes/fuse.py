@@ -5,13 +5,13 @@ element by element joins what it reads (as an epilogue) or what reads it (as a p
 reader. A node joins only the one node that reads it, so no way leads out of a group and back into it.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from math import prod
 
 from ourcompiler.codegen.contraction import contraction
 from ourcompiler.codegen.element import INLINE
 from ourcompiler.codegen.gemm_left import left_rows
-from ourcompiler.codegen.gemm_parts import TASK_MULTIPLIES
 from ourcompiler.codegen.nest import COSTLY
 from ourcompiler.codegen.role import ANCHORS, Role, role
 from ourcompiler.codegen.rows import folds_row
@@ -20,6 +20,7 @@ from ourcompiler.ir.index_map import identity
 from ourcompiler.ops.catalogue import OPS
 from ourcompiler.passes import concat
 from ourcompiler.passes.chain import join_attention, join_chain, join_finish
+from ourcompiler.passes.combination import Order
 from ourcompiler.passes.groups import (
     REFUSED,
     Plan,
@@ -31,28 +32,49 @@ from ourcompiler.passes.groups import (
     readers_of,
     source_of,
 )
+from ourcompiler.passes.grow import ends_alike, order, orders
+from ourcompiler.passes.judge import Judge, Ruling
+from ourcompiler.passes.price import packing_repeats, price
+from ourcompiler.passes.ruling import bodies, ruled
 
 FEW_ROWS = 4
-SMALL_FOLD = 400_000
-"""Elements whose sum takes one thread about as long as starting another kernel and sharing it out."""
+"""A limit of the code generator: a fold is packed for rows that are all in one tile."""
+FOLD_SHARE = 8
+"""A fold of so small a share of the product's work may be repeated by every block of columns: blocks run side
+by side, which a model of one thread does not see.
+"""
 MANY_COLUMNS = 32
+"""A limit of the code generator: with fewer, the left side is read in place, and packing it is for nothing.
+"""
 
 
-def fuse(graph: Graph) -> Graph:
-    """The graph with one `Fused` node for each kernel."""
-    return _built(_planned(graph))
+Watch = Callable[[Plan, int, int, Ruling], None]
+"""Is told every yellow pair while a plan grows."""
 
 
-def decisions(graph: Graph) -> list[tuple[str, str, Verdict]]:
+def fuse(graph: Graph, judge: Judge | None = None) -> Graph:
+    """The graph with one `Fused` node for each kernel; without a judge, the standard one."""
+    return _built(planned(graph, judge or Judge()))
+
+
+def decisions(plan: Plan) -> list[tuple[str, str, Verdict]]:
     """For every node that computes something: its result, its operator, and what was decided about it."""
-    plan = _planned(graph)
+    nodes = plan.graph.nodes
     return [
-        (graph.nodes[number].output, graph.nodes[number].op, verdict)
-        for number, verdict in sorted(plan.verdicts.items())
+        (nodes[number].output, nodes[number].op, verdict) for number, verdict in sorted(plan.verdicts.items())
     ]
 
 
-def _planned(graph: Graph) -> Plan:
+def planned(graph: Graph, judge: Judge, watch: Watch | None = None) -> Plan:
+    """Which nodes are one kernel, and what was decided about each: the plan with the fewest kernels of all
+    orders that are tried, the first of those.
+    """
+    return min(
+        (_grown(graph, judge, one, watch) for one in orders(judge)), key=lambda plan: len(plan.members)
+    )
+
+
+def _grown(graph: Graph, judge: Judge, chosen: Order, watch: Watch | None) -> Plan:
     nodes = graph.nodes
     roles = {number: role(graph, node) for number, node in enumerate(nodes)}
     work = [number for number in roles if roles[number] is not Role.VIEW]
@@ -63,11 +85,14 @@ def _planned(graph: Graph) -> Plan:
         {number: [number] for number in work},
         {number: number if roles[number] in ANCHORS else None for number in work},
         {node.outputs: number for number, node in enumerate(nodes)},
+        judge=judge,
+        order=chosen,
+        watch=watch,
     )
     for number in work:
         if nodes[number].op == "Concat" and is_in_place(plan, number):
             plan.in_place.add(number)
-    for number in (*work, *reversed(work)):
+    for number in order(plan, work, chosen):
         _join_readers(plan, number)
     for number in work:
         if nodes[number].op == "Softmax":
@@ -153,7 +178,9 @@ def _verdict_on_readers(plan: Plan, number: int) -> tuple[Verdict, int]:
         return Verdict(False, f"{len(groups)} kernels read it" if groups else "nothing reads it"), -1
     if len(readers) > 1 and not _is_cheap(plan, number):
         return Verdict(False, f"{len(readers)} operators read it, and it is dear to compute again"), -1
-    verdicts = [_verdict(plan, number, reader, direct) for reader, direct in readers]
+    verdicts = [
+        ruled(plan, number, reader, _verdict(plan, number, reader, direct)) for reader, direct in readers
+    ]
     return next((one for one in verdicts if not one.joined), verdicts[0]), readers[0][0]
 
 
@@ -175,7 +202,8 @@ def _verdict(plan: Plan, number: int, reader: int, direct: bool) -> Verdict:
     if before is None:
         return _as_prologue(plan, number, reader, after)
     if _rides_along(plan, number, reader, before, after):
-        return Verdict(True, f"{_kind(plan, before)} rides along with {_kind(plan, reader)}")
+        past = "packed-rows" if plan.roles[reader] is Role.PRODUCT else "riding-folds"
+        return Verdict(True, f"{_kind(plan, before)} rides along with {_kind(plan, reader)}", past=past)
     if after is not None:
         return Verdict(False, f"two anchors: {_kind(plan, before)} and {_kind(plan, after)}")
     if not direct:
@@ -200,7 +228,8 @@ def _is_epilogue(plan: Plan, number: int, reader: int, before: int) -> bool:
         or other.op in INLINE
     ):
         return False
-    return graph.types[node.output].shape == graph.types[other.output].shape
+    shape = graph.types[node.output].shape
+    return graph.types[other.output].shape == shape and ends_alike(plan, reader, shape)
 
 
 def _as_prologue(plan: Plan, number: int, reader: int, after: int | None) -> Verdict:
@@ -212,7 +241,7 @@ def _as_prologue(plan: Plan, number: int, reader: int, after: int | None) -> Ver
         return Verdict(False, f"what {other.op} chooses from lies in memory")
     if plan.roles[reader] is not Role.PRODUCT and not _is_worth_repeating(graph, node, other):
         return Verdict(False, "the reader broadcasts it, and it is dear to compute again")
-    return Verdict(True, f"element by element before {_kind(plan, reader)}")
+    return Verdict(True, f"element by element before {_kind(plan, reader)}", past="read-once")
 
 
 def _is_worth_repeating(graph: Graph, node: Node, reader: Node) -> bool:
@@ -241,6 +270,8 @@ def _rides_along(plan: Plan, number: int, reader: int, before: int, after: int |
     shape = plan.graph.types[plan.graph.nodes[reader].output].shape
     own = plan.graph.types[plan.graph.nodes[number].output]
     within = own.element_count * mine[-1] == prod(mine)
+    if after is None and not ends_alike(plan, reader, mine):
+        return False
     return within and (shape == mine or (after is not None and prod(shape) == own.element_count))
 
 
@@ -261,12 +292,13 @@ def _packs(plan: Plan, before: int, after: int) -> bool:
     assert body is not None
     if plan.roles[before] is Role.FOLD:
         what = contraction(body, product)
-        folded = plan.graph.types[node.inputs[0]].element_count
-        multiplies = what.row_count * what.columns * what.depth_count
         is_left = node.output not in behind_views(plan, product.inputs[1])
-        once = multiplies <= TASK_MULTIPLIES and folded <= SMALL_FOLD  # in one task, so not repeated
-        is_few = what.row_count <= FEW_ROWS and (once or 8 * folded <= multiplies)
-        return node.op.startswith("Reduce") and is_left and is_few
+        if not node.op.startswith("Reduce") or not is_left or what.row_count > FEW_ROWS:
+            return False
+        again = packing_repeats(body, product, plan.judge.target)
+        folded = plan.graph.types[node.inputs[0]].element_count
+        is_lost_in_it = FOLD_SHARE * folded <= what.row_count * what.columns * what.depth_count
+        return is_lost_in_it or price(*bodies(plan, before, after), again, plan.judge.target).pays
     return left_rows(body, product) == node
 
 

@@ -1,20 +1,28 @@
 """Groups of operators while they grow into kernels, and what can be asked about them."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from ourcompiler.codegen.role import Role
 from ourcompiler.ir.graph import Graph, Node, in_order
+from ourcompiler.passes.combination import Order
+from ourcompiler.passes.judge import Judge, Ruling
 
 FUSED = "Fused"
 
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """Whether a node joined those who read it, and why or why not."""
+    """Whether a node joined those who read it, and why or why not.
+
+    `ruling` is what the table of combinations says about the pair; `past` the exception that is claimed if
+    the table refuses it.
+    """
 
     joined: bool
     reason: str
+    ruling: Ruling | None = None
+    past: str = ""
 
 
 REFUSED = Verdict(False, "")
@@ -32,6 +40,15 @@ class Plan:
     numbers: dict[tuple[str, ...], int] = field(default_factory=dict)
     in_place: set[int] = field(default_factory=set)
     verdicts: dict[int, Verdict] = field(default_factory=dict)
+    judge: Judge = field(default_factory=Judge)
+    order: Order = Order.FIRST_TO_LAST
+    watch: "Callable[[Plan, int, int, Ruling], None] | None" = None
+    """Is told every yellow pair while the plan grows."""
+
+    def direct_readers(self, number: int) -> list[int]:
+        """The nodes that compute with what a node makes, views looked through."""
+        outputs = self.graph.nodes[number].outputs
+        return [one for name in outputs for one, _ in readers_of(self, name) if one >= 0]
 
 
 def source_of(plan: Plan, name: str) -> int | None:

@@ -88,6 +88,11 @@ def _write_demands(graph: Graph, producer: Node, name: str) -> Iterator[Demand]:
                     yield Demand("writer of a part", identity(shape), own, WRITER_WEIGHT * count)
 
 
+def demands_on(graph: Graph, name: str) -> tuple[Demand, ...]:
+    """What the readers of a value in a fused graph fold, in their order."""
+    return tuple(_reader_demands(graph, name))
+
+
 def _reader_demands(graph: Graph, name: str) -> Iterator[Demand]:
     """What each reader of a value wants."""
     for reader in graph.readers.get(name, ()):

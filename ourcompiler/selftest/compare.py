@@ -8,6 +8,7 @@ import numpy as np
 
 from ourcompiler import reference
 from ourcompiler.ir.graph import ABSENT, Array, Graph, pruned
+from ourcompiler.passes.judge import Judge
 from ourcompiler.selftest.random_graphs import Drawn, draw
 from ourcompiler.selftest.together import Arrays, run_all
 
@@ -74,6 +75,7 @@ def failures(
     target_name: str = "host",
     threads: int = 1,
     without: Sequence[str] = (),
+    judge: Judge | None = None,
 ) -> dict[str, str]:
     """What is wrong with each graph that is not right; those that do not compile are found by halving."""
     if not cases:
@@ -81,8 +83,9 @@ def failures(
     graphs = {name: one.graph for name, one in cases.items()}
     inputs = {name: one.inputs for name, one in cases.items()}
     try:
+        package = folder / "package"
         found = run_all(
-            graphs, inputs, folder / "package", target_name=target_name, threads=threads, without=without
+            graphs, inputs, package, target_name=target_name, threads=threads, without=without, judge=judge
         )
     except Exception as error:  # whatever a broken pass raises
         if len(cases) == 1:
@@ -92,7 +95,9 @@ def failures(
         wrong: dict[str, str] = {}
         for half in halves:
             some = {name: cases[name] for name in half}
-            wrong |= failures(some, folder, target_name=target_name, threads=threads, without=without)
+            wrong |= failures(
+                some, folder, target_name=target_name, threads=threads, without=without, judge=judge
+            )
         return wrong or dict.fromkeys(cases, f"only together: {type(error).__name__}: {error}")
     said = {name: verdict(one, found[name]) for name, one in cases.items()}
     return {name: text for name, text in said.items() if text}

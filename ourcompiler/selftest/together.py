@@ -8,6 +8,7 @@ from ourcompiler import package
 from ourcompiler.compile import program_of
 from ourcompiler.ir.graph import Array, Graph, Node
 from ourcompiler.ir.types import TensorType
+from ourcompiler.passes.judge import Judge
 from ourcompiler.pipeline import optimize
 from ourcompiler.runtime.session import Session
 from ourcompiler.targets import target
@@ -46,9 +47,10 @@ def run_all(
     target_name: str = "host",
     threads: int = 1,
     without: Sequence[str] = (),
+    judge: Judge | None = None,
 ) -> dict[str, dict[str, Array]]:
     """The results of every graph, from one package."""
-    whole = optimize(joined(graphs), without)
+    whole = optimize(joined(graphs), without, judge)
     built = package.write(program_of(whole, target(target_name), without), folder)
     given = {f"{prefix}/{name}": value for prefix, one in inputs.items() for name, value in one.items()}
     with Session(built, threads=threads) as session:

@@ -15,10 +15,11 @@ from ourcompiler.ir.text import show
 from ourcompiler.ir.types import DType, TensorType
 from ourcompiler.kernel.ir import Kernel
 from ourcompiler.kernel.text import show as show_kernel
+from ourcompiler.passes.judge import Judge
 from ourcompiler.passes.layout import choose, storages
 from ourcompiler.pipeline import State, states
 from ourcompiler.program import Program, make_program
-from ourcompiler.targets import target
+from ourcompiler.targets import memory, target
 
 TARGET = "avx2"
 """Named, so that every machine writes the same tour."""
@@ -83,10 +84,11 @@ def network() -> Graph:
 def tour() -> str:
     """The text of the tour."""
     applied: list[str] = []
-    done = list(states(network(), trace=applied.append))
+    judge = Judge(target=target(TARGET))
+    done = list(states(network(), trace=applied.append, judge=judge))
     choices = choose(done[-1].graph)
     program = make_program(done[-1].graph, target(TARGET), storages(choices))
-    found = explain("tour", done, program, choices)
+    found = explain("tour", done, program, choices, judge, memory("texture"))
     return "\n".join(_text(done, applied, program, found)) + "\n"
 
 
@@ -132,12 +134,25 @@ def _explanation(found: Explanation) -> Iterator[str]:
     yield from ("", f"{found.kernels_left} kernels: {kinds}; {found.copies} of them only copy.")
     yield f"Maps on edges: {found.views}."
     yield f"Arena {found.arena_bytes} bytes, weights {found.weights_bytes} bytes."
-    yield from ("", "| value | operator | joins its reader | why |", "|---|---|---|---|")
-    for name, op, joined, reason in found.fusion:
-        yield f"| {name} | {op} | {'yes' if joined else 'no'} | {reason} |"
+    ground = found.combinations
+    yield ""
+    yield f"Pairs are looked up in `{ground.table}` ([fusion.md](fusion.md)); yellow ones are decided by the"
+    yield f"cost model for {ground.model}."
+    yield from ("", "| value | operator | joins its reader | why | pair | colour | decided by |")
+    yield "|---|---|---|---|---|---|---|"
+    for name, op, joined, reason, *ruling in found.fusion:
+        yield f"| {' | '.join([name, op, 'yes' if joined else 'no', reason, *ruling])} |"
     yield from ("", "| value | place of an element | why |", "|---|---|---|")
     for name, place, reason in found.layouts:
         yield f"| {name} | `{place}` | {reason} |"
+    yield from (
+        "",
+        "The same values in a texture (`--memory texture`): texels of four, two dimensions to walk along.",
+    )
+    yield from ("", "| value | place of an element | texels | serves | copies |", "|---|---|---|---|---:|")
+    for one in found.memory_layouts:
+        size, readers = f"{one.width} x {one.height}", "; ".join(one.readers) or one.reason
+        yield f"| {one.value} | `{one.place}` | {size} | {readers} | {len(one.copies)} |"
 
 
 if __name__ == "__main__":

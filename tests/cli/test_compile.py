@@ -17,6 +17,7 @@ STEPS = [IMPORTED, *(step.name for step in PIPELINE)]
 ENTRIES = [
     *("schema", "network", "target", "steps", "kernels_left", "kernels_in_paper", "distinct_kernels"),
     *("copies", "kernels", "views", "layouts", "fusion", "arena_bytes", "weights_bytes"),
+    *("combinations", "memory", "memory_layouts", "memory_copies"),
 ]
 
 
@@ -189,3 +190,62 @@ def test_a_folder_that_cannot_be_written_is_told(bench: Callable, block: str, pl
         done = bench("compile", block, option, os.path.join("file", "folder"))
         assert done.code == 2, done.err
         assert "file" in done.err
+
+
+def test_the_plan_says_what_it_was_decided_by(bench: Callable, block: str, place: Path) -> None:
+    found = bench("compile", block, "--explain", "--format", "json").document
+    assert found["combinations"]["table"] == "fusion.toml"
+    assert found["combinations"]["overridden"] == []
+    assert all(len(row) == 7 for row in found["fusion"])
+    rows = {(row[4], row[5], row[6]) for row in found["fusion"] if row[2]}
+    assert ("one-to-many > many-to-many", "red", "past the paper: read-once") in rows
+    (place / "mine.toml").write_text(
+        'order = "seeds"\n[cells.many-to-many]\none-to-one = { colour = "red" }\n'
+        '[past.read-once]\nfirst = []\nsecond = "many-to-many"\nreason = "off"\n'
+    )
+    other = bench("compile", block, "--explain", "--format", "json", "--fusion-table", "mine.toml").document
+    assert other["combinations"]["overridden"] == ["many-to-many > one-to-one: red"]
+    assert other["combinations"]["order"] == "seeds"
+    assert other["combinations"]["seeds"] != []
+    assert other["kernels_left"] > found["kernels_left"]
+
+
+def test_layouts_for_a_texture(bench: Callable, block: str) -> None:
+    found = bench("compile", block, "--explain", "--format", "json", "--memory", "texture").document
+    assert found["memory"] == "texture"
+    assert any(len(one["serves"]) == 2 for one in found["memory_layouts"])
+    drawn = bench("compile", block, "--explain", "--memory", "texture")
+    assert "layouts in texture memory: 0 copies" in drawn.out
+    assert "pairs of mapping types" in drawn.out
+    wrong = bench("compile", block, "--explain", "--memory", "tape")
+    assert wrong.code == 2
+    assert "no memory 'tape'" in wrong.err
+
+
+def test_pairs_are_measured_used_merged_and_shown(bench: Callable, block: str, place: Path) -> None:
+    (place / "mine.toml").write_text('[cells.many-to-many]\none-to-one = { colour = "yellow" }\n')
+    mine = ("--fusion-table", "mine.toml")
+    done = bench("compile", block, *mine, "--profile-fusion", "one.json", "--profile-seconds", "60")
+    assert done.code == 0
+    assert re.search(r"\d+ yellow pairs: 0 known, [1-9] measured", done.out)
+    again = bench("compile", block, *mine, "--profile-fusion", "one.json")
+    assert " 0 measured" in again.out
+    assert bench("fusion", "merge", "two.json", "one.json", "one.json").code == 0
+    assert (place / "one.json").read_text() == (place / "two.json").read_text()
+    shown = bench("fusion", "show", "two.json", "--format", "json").document
+    assert (shown["schema"], shown["damaged"]) == ("bench.fusion/1", 0)
+    assert f"{len(shown['entries'])} entries" in bench("fusion", "show", "two.json").out
+    typed = ("compile", block, *mine, "--profile-database", "two.json", "--explain", "--format", "json")
+    found = bench(*typed).document
+    assert found["combinations"]["profile_entries"] == len(shown["entries"])
+    yellow = [row[6] for row in found["fusion"] if row[5] == "yellow"]
+    assert yellow != []
+    assert all(ground.startswith("measured") for ground in yellow)
+
+
+def test_a_database_that_is_none_is_told(bench: Callable, block: str, place: Path) -> None:
+    (place / "one.json").write_text("{")
+    for typed in (("compile", block, "--profile-database", "one.json"), ("fusion", "show", "one.json")):
+        done = bench(*typed)
+        assert done.code == 2
+        assert "no profile database" in done.err
