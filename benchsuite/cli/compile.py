@@ -74,7 +74,7 @@ def command(
 ) -> None:
     """Compile NETWORK (a name of the zoo, or FILE.onnx) to a package: a library and its weights."""
     from ourcompiler.compile import judge_of
-    from ourcompiler.ir.text import show, write_graph
+    from ourcompiler.ir.text import show
     from ourcompiler.pipeline import states
     from ourcompiler.targets import memory, target
 
@@ -92,9 +92,7 @@ def command(
         states(graph, without=switched_off, after=after, stop_after=stop_after, trace=say, judge=judge)
     ):
         done.append(state)
-        if dump_ir:
-            dump_ir.mkdir(parents=True, exist_ok=True)
-            write_graph(state.graph, dump_ir / f"{number:02}-{state.step}{GRAPH_SUFFIX}")
+        _dump_graph(state.graph, dump_ir, f"{number:02}-{state.step}")
     if stop_after:
         click.echo(show(done[-1].graph), nl=False)
         return
@@ -113,6 +111,15 @@ def command(
         draw(found, Console(), with_memory=bool(memory_name))
     if time_passes:
         draw_times(done, Console())
+
+
+def _dump_graph(graph: "Graph", folder: Path | None, name: str) -> None:
+    """A graph as text, if a folder for it is given."""
+    from ourcompiler.ir.text import write_graph
+
+    if folder:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_graph(graph, folder / f"{name}{GRAPH_SUFFIX}")
 
 
 def _program(
