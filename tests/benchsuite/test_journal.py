@@ -40,7 +40,18 @@ facts = st.dictionaries(names, st.none() | st.booleans() | counts | floats | nam
 strings = st.dictionaries(names, names, max_size=3)
 keys = st.builds(GroupKey, names, names, st.integers(1, 64), names)
 turns = st.builds(Turn, st.just(0), samples, samples, counts)
-telemetry = st.builds(Telemetry, *[st.none() | counts.map(float)] * 6, st.none() | counts)
+telemetry = st.builds(
+    Telemetry,
+    *[st.none() | counts.map(float)] * 6,
+    st.none() | counts,
+    st.none() | counts.map(float),
+    st.none() | st.integers(0, 9),
+    st.none() | st.booleans(),
+    st.none() | counts.map(float),
+    st.none() | st.integers(0, 100),
+    *[st.none() | counts.map(float)] * 2,
+    st.none() | texts,
+)
 loadings = st.builds(
     Loading,
     counts.map(float),
@@ -162,7 +173,7 @@ def test_every_field_of_a_record_is_covered() -> None:
     assert [len(fields(kind)) for kind in (GroupKey, Turn, Telemetry, Loading, RunOptions, Outcome)] == [
         4,
         4,
-        7,
+        15,
         9,
         9,
         4,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-import benchsuite.plan
+import benchsuite.device.frameworks
 from benchsuite.cli.main import EXIT_CODES
 from benchsuite.journal import Journal
 from benchsuite.record import RunStatus, Status
@@ -73,7 +73,7 @@ def test_2_wrong_usage(bench: Callable) -> None:
 def test_3_nothing_was_measured(
     bench: Callable, record: Callable, tiny: Path, place: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(benchsuite.plan, "installed_version", lambda adapter: None)
+    monkeypatch.setattr(benchsuite.device.frameworks, "installed_version", lambda adapter: None)
     done = bench("run", "--models", str(tiny), "--device", record())
     assert done.code == 3
     assert set(statuses(place / "journal.db").values()) == {Status.REFUSED}

@@ -72,7 +72,7 @@ def compiled_by_gcc(program: Program, folder: Path) -> Path:
         (folder / name).write_text(text)
     paths = [
         *(folder / name for name in sources),
-        *(Path(include) / f"{one}.c" for one in ("runtime", "main")),
+        *(Path(include) / f"{one}.c" for one in ("runtime", "main", "serve")),
     ]
 
     def build(path: Path) -> str:
