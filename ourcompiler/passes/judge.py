@@ -18,8 +18,12 @@ from ourcompiler.targets import Target, targets
 
 USUAL_TARGET = "avx2"
 """Whose figures the model takes when nobody says which machine the plan is for."""
-DECIDING = ("codegen", "kernel", "runtime", "ops", "ir")
-"""Folders whose files decide what code a group becomes: other changes leave measurements as good as before.
+DECIDING = (
+    *("codegen", "kernel", "runtime", "ops", "ir"),
+    *("passes/layout.py", "passes/concat.py", "storage.py", "program.py", "chips.toml"),
+)
+"""Folders and files that decide what code a group becomes: other changes leave measurements as good as
+before.
 """
 
 
@@ -142,8 +146,9 @@ def compiler_version() -> str:
     """A digest of what makes code of a group, with the C compiler's version."""
     digest = hashlib.sha256(version("ziglang").encode())
     home = Path(__file__).parents[1]
-    for folder in DECIDING:
-        for file in sorted(home.joinpath(folder).rglob("*")):
-            if file.suffix in (".py", ".c", ".h"):
+    for name in DECIDING:
+        place = home / name
+        for file in sorted(place.rglob("*")) if place.is_dir() else [place]:
+            if file.suffix in (".py", ".c", ".h", ".toml"):
                 digest.update(str(file.relative_to(home)).encode() + b"\0" + file.read_bytes())
     return digest.hexdigest()[:16]
