@@ -1,1 +1,1 @@
-"""The in-house compiler: ONNX in, generated C out. So far: graphs, operators, their reference, the way in."""
+"""The in-house compiler: ONNX in, generated C out. `ourcompiler.compile.compile(path).run(inputs)`."""

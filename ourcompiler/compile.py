@@ -4,6 +4,9 @@ import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from platformdirs import user_cache_path
 
 from ourcompiler import package, profiles, toolchain
 from ourcompiler.ir.graph import Graph
@@ -16,6 +19,9 @@ from ourcompiler.profiles import EMPTY
 from ourcompiler.program import Program, make_program
 from ourcompiler.stored import Package, key_of, read
 from ourcompiler.targets import Target, target
+
+if TYPE_CHECKING:
+    from ourcompiler.runtime.session import Session
 
 MOST_FILES = 4096
 """Files beside a network that are looked at: its weights, in a folder of their own."""
@@ -51,6 +57,31 @@ def compile_network(
         return read(folder)
     graph = optimize(load(path, dimensions or {}), without, judge)
     return package.write(program_of(graph, wanted, without), folder, key=key)
+
+
+def compile(
+    path: Path | str,
+    *,
+    folder: Path | None = None,
+    threads: int = 1,
+    dimensions: Mapping[str, int] | None = None,
+    without: Sequence[str] = (),
+) -> "Session":
+    """Compile an ONNX file for this machine and load it: `compile("net.onnx").run({"x": array})` gives the
+    results by name. Close the session when it is no longer needed, or use it in a `with` statement.
+
+    The package is kept in `folder`; without one, in the user's cache under what it was made from. Raises
+    `CompileError`.
+    """
+    from ourcompiler.runtime.session import Session
+
+    source = Path(path)
+    if folder is None:
+        wanted = target("host")
+        key = package_key(source, wanted, dimensions or {}, without, judge_of(wanted, threads=threads))
+        folder = user_cache_path("bench") / "packages" / f"{source.stem}-{(key or 'unkeyed')[:16]}"
+    made = compile_network(source, folder, dimensions=dimensions, without=without, threads=threads)
+    return Session(made, threads=threads)
 
 
 def judge_of(

@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from models.tiny_graphs import normal, write_attention_block, write_graph
 from ourcompiler import package
-from ourcompiler.compile import compile_network
+from ourcompiler.compile import compile, compile_network
 from ourcompiler.errors import CompileError
 from ourcompiler.runtime.session import Session
 from ourcompiler.stored import LIBRARY, MANIFEST, WEIGHTS, Package, read
@@ -72,6 +72,25 @@ def test_inputs_that_do_not_fit_are_told(session: Session, name: str) -> None:
     with pytest.raises(CompileError, match=message):
         session.run(change(inputs()))
     assert session.run(inputs())["y"].shape == (1, TOKENS, 40), "and it goes on"
+
+
+def test_a_file_is_run_in_one_line(
+    source: Path, session: Session, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    wanted = session.run(inputs())["y"]
+    with compile(source, folder=tmp_path / "own", threads=2) as own:
+        assert np.array_equal(own.run(inputs())["y"], wanted)
+    assert (tmp_path / "own" / MANIFEST).exists()
+    monkeypatch.setattr("ourcompiler.compile.user_cache_path", lambda name: tmp_path / name)
+    with compile(str(source)) as kept:
+        assert np.array_equal(kept.run(inputs())["y"], wanted)
+    (folder,) = (tmp_path / "bench" / "packages").iterdir()
+    assert folder.name.startswith("block-")
+
+
+def test_a_file_that_is_not_there_is_told(tmp_path: Path) -> None:
+    with pytest.raises(CompileError, match=r"nothing\.onnx"):
+        compile(tmp_path / "nothing.onnx", folder=tmp_path / "own")
 
 
 @pytest.mark.parametrize("threads", [1, 2])
