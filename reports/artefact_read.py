@@ -46,6 +46,7 @@ WRONG_FORMS = (KeyError, TypeError, ValueError, AttributeError, RuntimeError, In
 
 
 BROKEN = (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, zlib.error, struct.error)
+"""What `zipfile` raises for damaged files; NotImplementedError for a compression that it does not know."""
 
 
 class ArtefactError(BenchError):

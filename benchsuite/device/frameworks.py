@@ -1,5 +1,6 @@
 """Which frameworks can run on this machine, and what a device says that runs them like this machine."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from adapters.catalogue import installed_version
@@ -23,14 +24,14 @@ def why_not_here(adapter: Adapter) -> str | None:
     return f"{adapter.distribution} is not installed: {extra}`bench frameworks install {adapter.name}`"
 
 
-class OnThisMachine:
+class OnThisMachine(ABC):
     """The members of a `Device` whose workers run with this machine's frameworks and need no waiting."""
 
     target = HOST_TARGET
 
+    @abstractmethod
     def telemetry(self) -> Telemetry:
-        """Every device has its own."""
-        raise NotImplementedError
+        """The state of the device now."""
 
     def ready(self, policy: Policy, say: Callable[[str], None]) -> Telemetry:
         """At once."""

@@ -8,6 +8,9 @@ from typing import Any
 
 import pytest
 
+from ourcompiler import profiles
+from ourcompiler.profiles import Database, Key, Timing
+
 DOCUMENT = Path(__file__).parents[2] / "docs" / "json.md"
 ROW = re.compile(r"^\| `([\w.\[\]]+)` \|([^|]+)\|([^|]*)\|[^|]+\|$")
 PLAIN: dict[str, Callable[[Any], bool]] = {
@@ -97,6 +100,8 @@ COMMANDS = {
     "bench.activations/1": ("models check TINY",),
     "bench.frameworks/1": ("frameworks", "frameworks show ort"),
     "bench.profile/1": ("profile TINY --framework ort --inferences 2",),
+    "bench.compile/1": ("compile TINY --explain",),
+    "bench.fusion/1": ("fusion show pairs.json",),
     "bench.devices/1": ("devices",),
     "bench.runs/1": ("runs",),
     "bench.report/1": ("report 1", "report 2", "report 3"),
@@ -111,6 +116,8 @@ COMMANDS = {
 }
 
 
+PAIRS = Database({Key("a", "b", "shuffle > many-to-many", "avx2", 1, "c"): Timing(1.5, 2.0, 5)})
+"""What `bench fusion show` has to show."""
 ON_A_PHONE = {"bench.provision/1", "bench.probe/1"}
 """Printed by commands that need a phone: tests/phone/test_*_command.py."""
 
@@ -126,6 +133,7 @@ def test_what_is_printed_is_what_is_documented(
 ) -> None:
     bench("run", "--models", str(tiny), "--device", record(), "--quiet")
     bench("export", "3", "out.bench")
+    profiles.write(PAIRS, Path("pairs.json"))
     checker = CHECKERS[schema]
     for typed in COMMANDS[schema]:
         done = bench(*typed.replace("TINY", str(tiny)).split(), "--format", "json")
