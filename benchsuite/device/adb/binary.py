@@ -16,7 +16,7 @@ LEAST_VERSION = 30
 GOOD_VERSION = 35
 """Older ones answer 0 when the cable is pulled in the middle of a command."""
 VERSION_TIMEOUT_S = 20
-INSTALL_HINT = "`pip install 'bench[phones]'`, or Android's platform-tools (35 or newer) on the PATH"
+INSTALL_HINT = "`pip install '.[phones]'`, or Android's platform-tools (35 or newer) on the PATH"
 
 
 @dataclass(frozen=True, slots=True)
