@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import inf
 
+from ourcompiler.codegen.asked import asked, index_over
 from ourcompiler.codegen.contraction import Contraction, Tile, choose_tile, contraction
-from ourcompiler.codegen.element import Elements, Index
+from ourcompiler.codegen.element import Index
 from ourcompiler.codegen.finish import Block, finish, finish_rows, width_of
 from ourcompiler.codegen.gemm import is_packed, lower_panels
 from ourcompiler.codegen.gemm import plan as plan_product
@@ -30,7 +31,6 @@ from ourcompiler.kernel.ir import (
     Kernel,
     Kind,
     Load,
-    Name,
     Number,
     Phase,
     Store,
@@ -98,21 +98,9 @@ def pays(body: Graph, found: Parts, l2_bytes: int) -> bool:
 
 def _same_index(body: Graph, found: Parts) -> bool:
     """Whether what is kept at an index comes from the first product at that index."""
-    from ourcompiler.codegen.element import Stored
-    from ourcompiler.codegen.fold import FOLDS
-    from ourcompiler.storage import dense
-
     scope = Scope()
-    shape = body.types[found.middle].shape
-    place = tuple(scope.dim(extent, Name(f"d{axis}", index(0).kind)) for axis, extent in enumerate(shape))
-    seen: list[Index] = []
-
-    def ready(elements: Elements, at: Index) -> Expr:
-        seen.append(at)
-        return Number(0.0, Kind(F32))
-
-    stored = {name: Stored("b", dense(body.types[name].shape)) for name in body.inputs}
-    Elements(scope, body, stored, {found.scores.output: ready}, FOLDS).at(found.middle, place)
+    place = tuple(index_over(scope, body.types[found.middle].shape))
+    seen = asked(scope, body, found.middle, place, [found.scores.output])[found.scores.output]
     return bool(seen) and all(one == place for one in seen)
 
 

@@ -7,9 +7,9 @@ rows, and what comes after goes over each of them while it is in the cache.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from ourcompiler.codegen.asked import asked, index_over
 from ourcompiler.codegen.contraction import Contraction, Place, contraction
-from ourcompiler.codegen.element import Elements, Index, Lane, Ready, Stored
-from ourcompiler.codegen.fold import FOLDS
+from ourcompiler.codegen.element import Elements, Index, Lane, Ready
 from ourcompiler.codegen.gemm import is_packed, lower_panels, plan
 from ourcompiler.codegen.gemm_parts import Gemm, tiles_in_block, whole_rows
 from ourcompiler.codegen.gemm_right import pack_right_phase
@@ -24,20 +24,15 @@ from ourcompiler.ir.graph import Graph, Node
 from ourcompiler.ir.index import ZERO, Affine, Space
 from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
-    INDEX,
     TASK,
     Expr,
     Kernel,
-    Kind,
-    Name,
-    Number,
     Phase,
     apply,
     index,
     plus,
     times,
 )
-from ourcompiler.storage import dense
 
 F32 = DType.F32
 
@@ -112,28 +107,15 @@ def _needs_one_row(body: Graph, found: Finish, name: str, shape: tuple[int, ...]
     if len(own) != len(shape) or own[:axis] + own[axis + 1 :] != shape[:axis] + shape[axis + 1 :]:
         return False
     scope = Scope()
-    place = tuple(scope.dim(extent, Name(f"d{number}", INDEX)) for number, extent in enumerate(own))
-    seen: list[Index] = []
-    exact: list[Index] = []
-
-    def noting(where: list[Index]) -> Ready:
-        def ready(elements: Elements, at: Index) -> Expr:
-            where.append(at)
-            return Number(0.0, Kind(F32))
-
-        return ready
-
-    stored = {one: Stored("b", dense(body.types[one].shape)) for one in body.inputs}
-    known = {found.middle: noting(seen)}
+    place = tuple(index_over(scope, own))
+    watched = [found.middle, *([found.rows.output] if found.rows else [])]
+    seen = asked(scope, body, name, place, watched)
     if found.rows is not None:
-        known[found.rows.output] = noting(exact)
-    Elements(scope, body, stored, known, FOLDS).at(name, place)
-    if found.rows is not None and any(one != place for one in (*seen, *exact)):
-        return False
+        return all(one == place for places in seen.values() for one in places)
     within = place[axis].dims
     return all(
         one[:axis] + one[axis + 1 :] == place[:axis] + place[axis + 1 :] and one[axis].dims <= within
-        for one in seen
+        for one in seen[found.middle]
     )
 
 
@@ -141,20 +123,19 @@ LEAST_ROWS = 128
 """Rows of one batch and more, so that blocks of whole rows are enough tasks."""
 
 
-def pays(body: Graph, found: Finish, products: int, l2_bytes: int) -> bool:
+def pays(body: Graph, found: Finish, l2_bytes: int) -> bool:
     """Whether whole rows are worth keeping: they fit into half of the second cache with what they are packed
-    from, and there are enough of them to share out. After a chain only what keeps no softmax is written.
+    from, and there are enough of them to share out.
     """
     what = contraction(body, found.product)
     row_bytes = 4 * (what.columns + what.depth_count)
-    is_softmax = found.rows is not None and found.rows.op in ("Softmax", "LogSoftmax")
-    is_written = products == 1 or (products == 2 and not is_softmax and body_is_chain(body))
-    return is_written and what.row_count >= LEAST_ROWS and 32 * row_bytes <= l2_bytes
+    return is_written(body) and what.row_count >= LEAST_ROWS and 32 * row_bytes <= l2_bytes
 
 
-def body_is_chain(body: Graph) -> bool:
-    """Whether the products of a body are in a chain, with no softmax between them."""
-    return all(node.op != "Softmax" for node in body.nodes)
+def is_written(body: Graph) -> bool:
+    """Whether there is code for it: after one product, or after a chain of two without a softmax."""
+    products = sum(role(body, node) is Role.PRODUCT for node in body.nodes)
+    return products == 1 or (products == 2 and all(node.op != "Softmax" for node in body.nodes))
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,8 @@ The lanes run along the row where its innermost axis is the fastest in memory, e
 from collections.abc import Callable, Mapping, Sequence
 from math import prod
 
-from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError, Ready, Stored
+from ourcompiler.codegen.asked import asked, index_over
+from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError, Ready
 from ourcompiler.codegen.fold import FOLDS
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.nest import (
@@ -25,7 +26,6 @@ from ourcompiler.ir.graph import ABSENT, Graph, Node
 from ourcompiler.ir.index import ZERO, Affine, Dim, Space
 from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
-    INDEX,
     Expr,
     Kernel,
     Kind,
@@ -35,7 +35,6 @@ from ourcompiler.kernel.ir import (
     Phase,
     index,
 )
-from ourcompiler.storage import dense
 
 PASS_WORK = 12
 
@@ -75,17 +74,10 @@ def _asks_for_its_row(body: Graph, node: Node, name: str) -> bool:
     """Whether a value needs elements of the row of its own index only."""
     shape = body.types[node.output].shape
     axis, scope = _axis(node, shape), Scope()
-    dims = [scope.dim(extent, Name(f"d{number}", INDEX)) for number, extent in enumerate(shape)]
+    dims = index_over(scope, shape)
     dims[axis] = ZERO
-    seen: list[Index] = []
-
-    def ready(elements: Elements, at: Index) -> Expr:
-        seen.append(at)
-        return Number(0.0, Kind(DType.F32))
-
-    stored = {one: Stored("b", dense(body.types[one].shape)) for one in body.inputs}
-    elements = Elements(scope, body, stored, {node.output: ready}, FOLDS)
-    elements.at(name, _folded_index(body, name, tuple(dims), axis))
+    place = _folded_index(body, name, tuple(dims), axis)
+    seen = asked(scope, body, name, place, [node.output])[node.output]
     return bool(seen) and all((*at[:axis], ZERO, *at[axis + 1 :]) == tuple(dims) for at in seen)
 
 

@@ -98,7 +98,7 @@ def join_finish(plan: Plan, number: int) -> None:
     found = finish.finish(body, products[-1])
     if found is None or found.middle != last.output or not finish.fits(body, found):
         return
-    if finish.pays(body, found, len(products), CHAIN_CACHE_BYTES):
+    if finish.pays(body, found, CHAIN_CACHE_BYTES):
         verdict = _ruled(plan, group, FINISH, "finished-rows")
         plan.verdicts[max(plan.members[group])] = verdict
         if verdict.joined:
