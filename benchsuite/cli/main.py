@@ -25,6 +25,7 @@ COMMANDS = {
     "reproduce": "Measure one cell of an exported run again, here.",
     "models": "List, show, check and export the networks.",
     "compile": "Compile a network with ourcompiler; show every step, kernel and layout.",
+    "kernels": "Measure single operators of the networks, percent of the device's peak.",
     "fusion": "Merge and show databases of measured fusions.",
     "profile": "Print where a framework spends its time on a network.",
     "frameworks": "List the frameworks, what is installed, their variants; install one.",
