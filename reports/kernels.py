@@ -317,7 +317,7 @@ def _template(one: Summary) -> dict[str, object]:
         "compared": one.compared,
         "covered": one.covered,
         "per_second": {name: rate.per_second for name, rate in one.rates.items()},
-        "share": {name: rate.share for name, rate in one.rates.items()},
+        "share": {name: rate.share for name, rate in one.rates.items() if rate.share is not None},
         "speedup": one.gain,
     }
 

@@ -101,6 +101,11 @@ COMMANDS = {
     "bench.frameworks/1": ("frameworks", "frameworks show ort"),
     "bench.profile/1": ("profile TINY --framework ort --inferences 2",),
     "bench.compile/1": ("compile TINY --explain",),
+    "bench.kernels/1": (
+        "kernels --models regnet --template grouped --top 1 --frameworks ort,ort-noopt --quiet"
+        " --device replay:device.json",
+    ),
+    "bench.kernels.list/1": ("kernels --list --models swin --template attention",),
     "bench.fusion/1": ("fusion show pairs.json",),
     "bench.devices/1": ("devices",),
     "bench.runs/1": ("runs",),
@@ -129,10 +134,11 @@ def test_every_schema_is_documented() -> None:
 @pytest.mark.usefixtures("journal")
 @pytest.mark.parametrize("schema", COMMANDS)
 def test_what_is_printed_is_what_is_documented(
-    schema: str, bench: Callable, record: Callable, tiny: Path
+    schema: str, bench: Callable, record: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench("run", "--models", str(tiny), "--device", record(), "--quiet")
     bench("export", "3", "out.bench")
+    monkeypatch.setenv("BENCH_KERNELS_JOURNAL", "kernels.db")
     profiles.write(PAIRS, Path("pairs.json"))
     checker = CHECKERS[schema]
     for typed in COMMANDS[schema]:

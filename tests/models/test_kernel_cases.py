@@ -97,7 +97,7 @@ def test_a_shape_is_there_once_under_a_name_of_its_own(cases: Sequence[Case]) ->
     assert len({case.name for case in cases}) == len({case.digest for case in cases}) == len(cases)
     found = next(case for case in cases if case.name == "grouped-576x14x14-576-k3x3-g24")
     assert (found.count, found.flops) == (12, 2 * 576 * 14 * 14 * 9 * 24)
-    weights = 576 * 24 * 9
+    weights = 576 * 24 * 9 + 576  # and the bias
     assert found.byte_count == 4 * (2 * 576 * 14 * 14 + weights)
     order = [list(TEMPLATES).index(case.template) for case in cases]
     assert order == sorted(order)
