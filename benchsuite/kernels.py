@@ -26,8 +26,8 @@ KERNEL_POLICY = replace(
     interval_width=0.03,
     probe_seconds=2.0,
 )
-"""A kernel takes less than a network: blocks are shorter, and a default run takes about five minutes. Percent of
-the peak stands in every row, so that the peak gets more time.
+"""A kernel takes less than a network: blocks are shorter, and a default run takes about five minutes. Percent
+of the peak stands in every row, so that the peak gets more time.
 """
 
 

@@ -54,9 +54,8 @@ def test_templates_weigh_kernels_with_their_occurrences(bench: Callable, device:
     work = sum(kernel["count"] * kernel["flops"] for kernel in mine)
     assert row["share"]["ort"] == pytest.approx(work / (calls * 1e-3) / PEAK, rel=0.01)
     assert row["speedup"] == pytest.approx(2, rel=0.01)
-    whole = bench(
-        "kernels", "--list", "--models", "regnet", "--template", "grouped", "--top", "0", "--format", "json"
-    )
+    listing = "kernels --list --models regnet --template grouped --top 0 --format json"
+    whole = bench(*listing.split())
     total = sum(one["flops"] * one["count"] for one in whole.document["kernels"])
     assert row["covered"] == pytest.approx(work / total)
 
@@ -75,10 +74,7 @@ def test_the_tables_show_the_numbers_of_the_json(bench: Callable, device: str, p
     assert "\x1b" not in written
 
 
-def test_without_a_ceiling_there_are_rates_but_no_shares(
-    bench: Callable, record: Callable, place: Path
-) -> None:
-    (place / "device.json").unlink(missing_ok=True)
+def test_without_a_ceiling_there_are_rates_but_no_shares(bench: Callable, record: Callable) -> None:
     document = measured(bench, record(), "--journal", "other.db")
     assert {one["flops_per_second"] for one in document["ceilings"]} == {None}
     cells = [cell for kernel in document["kernels"] for cell in kernel["frameworks"]]
@@ -87,30 +83,9 @@ def test_without_a_ceiling_there_are_rates_but_no_shares(
 
 def test_a_kernel_that_fails_is_left_out_of_the_template(bench: Callable, record: Callable) -> None:
     device = record({"framework": "ort", "kind": "crash"})
-    done = bench(
-        *(
-            "kernels",
-            "--models",
-            "regnet",
-            "--template",
-            "grouped",
-            "--top",
-            "1",
-            "--quiet",
-            "--journal",
-            "k.db",
-        ),
-        *(
-            "--frameworks",
-            "ort,ort-noopt",
-            "--device",
-            device,
-            "--set",
-            "probe_seconds=0",
-            "--format",
-            "json",
-        ),
-    )
+    typed = "kernels --models regnet --template grouped --top 1 --quiet --format json --journal k.db"
+    options = f"--frameworks ort,ort-noopt --set probe_seconds=0 --device {device}"
+    done = bench(*typed.split(), *options.split())
     assert done.code == 1
     (row,) = done.document["templates"]
     assert (row["kernels"], row["compared"], row["per_second"], row["speedup"]) == (1, 0, {}, None)
