@@ -7,6 +7,7 @@ import click
 from rich.console import Console
 
 from benchsuite.cli.compile_tables import draw, draw_times
+from benchsuite.cli.compile_tune import check_tune, tune_products
 from benchsuite.cli.options import cache_option, dimensions, format_option, print_json
 from models.catalogue import resolve
 from models.errors import BenchError
@@ -47,6 +48,11 @@ GRAPH_SUFFIX, KERNEL_SUFFIX = ".graph", ".kernel"
 )
 @click.option("--profile-seconds", default=60.0, show_default=True, help="Time for --profile-fusion.")
 @click.option("--threads", default=1, show_default=True, help="Threads that pairs are measured with.")
+@click.option("--tilings", type=click.Path(path_type=Path), help="How products are cut: a file of --tune.")
+@click.option(
+    "--tune", "tune_time", metavar="TIME", help="Search for so long how products are cut, into --tilings."
+)
+@click.option("--chip", "chip_name", default="", help="Whose tilings are meant.  [default: this machine's]")
 @click.option("--memory", "memory_name", default="", help="Explain layouts for it: buffer, texture.")
 @click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Bind a symbolic dimension of a FILE.onnx.")
 @format_option("rich", "json")
@@ -67,18 +73,23 @@ def command(
     profile_fusion: Path | None,
     profile_seconds: float,
     threads: int,
+    tilings: Path | None,
+    tune_time: str | None,
+    chip_name: str,
     memory_name: str,
     dim: tuple[str, ...],
     form: str,
     cache: Path,
 ) -> None:
     """Compile NETWORK (a name of the zoo, or FILE.onnx) to a package: a library and its weights."""
-    from ourcompiler.compile import judge_of
+    from ourcompiler.compile import judge_of, tuned_target
     from ourcompiler.ir.text import show
     from ourcompiler.pipeline import states
-    from ourcompiler.targets import memory, target
+    from ourcompiler.targets import memory
 
-    wanted = target(target_name)
+    tune_seconds = check_tune(tune_time, tilings)
+    tiled = tilings if tilings and (tilings.exists() or not tune_seconds) else None
+    wanted = tuned_target(target_name, tiled, chip_name=chip_name)
     asked = memory(memory_name or wanted.memory)
     judge = judge_of(wanted, table=fusion_table, profile=profile_database, threads=threads)
     switched_off = tuple(filter(None, without.split(",")))
@@ -98,6 +109,9 @@ def command(
         return
     from ourcompiler.explain import explain as explained
 
+    if tune_seconds and tilings:
+        tune_products(done[-1].graph, wanted, tilings, chip_name, tune_seconds, switched_off, threads)
+        wanted = tuned_target(target_name, tilings, chip_name=chip_name)
     choices, program = _program(done[-1].graph, wanted, switched_off)
     if dump_ir:
         _dump_kernels(program, dump_ir)

@@ -27,6 +27,7 @@ COMMANDS = {
     "compile": "Compile a network with ourcompiler; show every step, kernel and layout.",
     "kernels": "Measure single operators of the networks, percent of the device's peak.",
     "fusion": "Merge and show databases of measured fusions.",
+    "tilings": "Merge and show what searches found out about cutting products.",
     "profile": "Print where a framework spends its time on a network.",
     "frameworks": "List the frameworks, what is installed, their variants; install one.",
     "devices": "List the devices that can be measured on.",

@@ -26,7 +26,7 @@ from ourcompiler.codegen.gemm_left import (
     pack_left_phase,
     source_place,
 )
-from ourcompiler.codegen.gemm_parts import DEPTH_IN_PART, F32, Gemm, Sink, is_deep, make_cut, packs_ahead
+from ourcompiler.codegen.gemm_parts import F32, Gemm, Sink, make_cut, packs_ahead, usual
 from ourcompiler.codegen.gemm_right import pack_right_phase
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.lanes import sweep
@@ -53,6 +53,7 @@ from ourcompiler.kernel.ir import (
     splat,
     times,
 )
+from ourcompiler.tilings import LEFTS, RIGHTS, Problem, Tiling, depth_text
 
 
 def lower_tiles(gemm: Gemm) -> Phase:
@@ -101,8 +102,8 @@ def _deep_panel(gemm: Gemm, batch: Place, panel: Affine, first: Expr, last: Expr
     count = scope.let(times(apply("sub", last, first), columns), "n")
     with scope.loop(index(0), count, gemm.tile.lanes, "z") as place:
         scope.emit(Store(gemm.result, place, splat(Number(0.0, Kind(F32)), kind.lanes)))
-    axis = next(one for one in range(len(what.depth)) if prod(what.depth[one + 1 :]) <= DEPTH_IN_PART)
-    step = max(1, DEPTH_IN_PART // prod(what.depth[axis + 1 :]))
+    axis = next(one for one in range(len(what.depth)) if prod(what.depth[one + 1 :]) <= gemm.depth_part)
+    step = max(1, gemm.depth_part // prod(what.depth[axis + 1 :]))
     with ExitStack() as loops:
         outer = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in what.depth[:axis])
         begin = loops.enter_context(scope.loop(index(0), index(what.depth[axis]), step, "c"))
@@ -320,8 +321,38 @@ def is_packed(group: Group, node: Node) -> bool:
 def plan(group: Group, node: Node) -> tuple[Contraction, Tile, bool]:
     """The contraction, its tile, and whether the left side has to be packed."""
     what = contraction(group.body, node)
-    tile = choose_tile(what.row_count, what.columns, group.target.lanes, group.target.registers)
-    return what, tile, direct_place(group, Scope(), what, node) is None
+    packed_left = direct_place(group, Scope(), what, node) is None
+    found = group.target.tilings.get(problem(what, packed_left, is_packed(group, node)))
+    if found is not None:
+        return what, Tile(found.tile_rows, found.tile_vectors, group.target.lanes), packed_left
+    lanes, registers = group.target.lanes, group.target.registers
+    tile = choose_tile(what.row_count, what.columns, lanes, registers, packed_left=packed_left)
+    return what, tile, packed_left
+
+
+def problem(what: Contraction, packed_left: bool, is_known: bool) -> Problem:
+    """What tilings are kept under."""
+    left, right = LEFTS[packed_left], RIGHTS[not is_known]
+    depth = depth_text(what.depth)
+    return Problem(what.batch_count, what.row_count, what.columns, depth, left, right)
+
+
+def tiling(
+    group: Group, node: Node, planned: tuple[Contraction, Tile, bool], *, packed_ahead: bool
+) -> tuple[Problem, Tiling]:
+    """How a product with this plan is cut: as a search found out, or as usual."""
+    what, tile, packed_left = planned
+    is_known = is_packed(group, node)
+    name = problem(what, packed_left, is_known)
+    l2_bytes = group.target.l2_bytes
+    return name, group.target.tilings.get(name) or usual(
+        what,
+        tile,
+        packed_left=packed_left,
+        packed_ahead=packed_ahead,
+        is_known=is_known,
+        l2_bytes=l2_bytes,
+    )
 
 
 def left_count(group: Group, node: Node) -> int:
@@ -337,11 +368,11 @@ def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Ke
     """
     what, tile, packed_left = plan(group, node)
     scope = Scope()
-    cut = make_cut(what, tile, packed_left and not left, group.target.l2_bytes)
+    _, how = tiling(group, node, (what, tile, packed_left), packed_ahead=left != "")
+    cut = make_cut(what, tile, packed_left and not left, how.cache_bytes, how.depth_part)
     gemm = Gemm(group, node, scope, what, tile, cut, packed_left, right, left_stride=what.depth_count)
-    right_bytes = 4 * what.batch_count * what.depth_count * what.columns
-    gemm.fetches = is_packed(group, node) and right_bytes > group.target.l2_bytes
-    gemm.is_deep = (left != "" or not packed_left) and is_deep(what, tile, group.target.l2_bytes)
+    gemm.fetches, gemm.depth_part = how.fetches, how.depth_part
+    gemm.is_deep = (left != "" or not packed_left) and how.depth_part > 0
     gemm.result = scope.local(F32, (cut.row_block if gemm.is_deep else tile.rows) * tile.columns)
     phases = []
     if not is_packed(group, node):

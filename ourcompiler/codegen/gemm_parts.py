@@ -21,6 +21,7 @@ from ourcompiler.kernel.ir import (
     plus,
     times,
 )
+from ourcompiler.tilings import Tiling
 
 TASK_MULTIPLIES = 400_000
 LARGEST_TASKS = 64
@@ -62,6 +63,7 @@ class Gemm:
     left_is_whole: bool = False  # `left` has every row of every batch, not those of a block
     result: str = ""  # that of the finished tile, or of a block's rows if the depth is cut
     is_deep: bool = False  # the depth is cut: a panel as a whole would not stay in the second cache
+    depth_part: int = DEPTH_IN_PART  # how much of a depth that is cut is done at once
     fetches: bool = False  # the right side comes from beyond the second cache
     sinks: Mapping[str, Sink] = field(default_factory=dict)  # where values go, if not to the group's results
     factor: Callable[[Affine], Expr] | None = None  # what a row is multiplied with at last
@@ -99,10 +101,22 @@ def whole_rows(count: int) -> Cut:
     return Cut(count, 1 << 30, 1, 1)
 
 
-def make_cut(what: Contraction, tile: Tile, packed_left: bool, l2_bytes: int) -> Cut:
+def usual(
+    what: Contraction, tile: Tile, *, packed_left: bool, packed_ahead: bool, is_known: bool, l2_bytes: int
+) -> Tiling:
+    """What is done with a product of which no tiling is known, in the terms of one."""
+    cuts = (packed_ahead or not packed_left) and is_deep(what, tile, l2_bytes)
+    fetches = is_known and 4 * what.batch_count * what.depth_count * what.columns > l2_bytes
+    return Tiling(tile.rows, tile.vectors, DEPTH_IN_PART if cuts else 0, l2_bytes, fetches)
+
+
+def make_cut(
+    what: Contraction, tile: Tile, packed_left: bool, l2_bytes: int, depth_part: int | None = None
+) -> Cut:
     """Enough tasks to share out. A block of rows stays in the second cache while panels go by, and panels
     are read from further away once for each block of rows: so the cut goes through panels first. Where each
     task packs its own rows it goes through rows first, else they are packed again for each part.
+    `depth_part` is how much of the depth is done at once (0: all), by default what is usual.
     """
     multiplies = what.batch_count * what.row_count * what.columns * what.depth_count
     wanted = max(1, min(LARGEST_TASKS, multiplies // TASK_MULTIPLIES))
@@ -110,8 +124,10 @@ def make_cut(what: Contraction, tile: Tile, packed_left: bool, l2_bytes: int) ->
     tiles = -(-what.row_count // tile.rows)
     panels = panel_count(what.columns, tile)
     depth = what.depth_count
-    if not packed_left and is_deep(what, tile, l2_bytes):
-        depth = DEPTH_IN_PART
+    if depth_part is None:
+        depth_part = DEPTH_IN_PART if is_deep(what, tile, l2_bytes) else 0
+    if not packed_left and depth_part:
+        depth = depth_part
     fitting = max(1, l2_bytes // 2 // (4 * max(depth, 1) * tile.rows))
     row_blocks = -(-tiles // fitting)
     if packed_left:
