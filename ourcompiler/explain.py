@@ -125,11 +125,11 @@ class Explanation:
     combinations: "Ground"
     memory: str
     memory_layouts: tuple["MemoryLayout", ...]
+    memory_copies: int
+    """Copies of values in another layout, because readers ask for more dimensions than one layout serves."""
     tilings: tuple[TiledProduct, ...]
     tilings_ignored: tuple[str, ...]
     """Entries for this chip and target that cannot be used, with the reason."""
-    memory_copies: int
-    """Copies of values in another layout, because readers ask for more dimensions than one layout serves."""
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""

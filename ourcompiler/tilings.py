@@ -8,6 +8,7 @@ import json
 import os
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from functools import cached_property
 from importlib.resources import files
@@ -262,7 +263,8 @@ def write(entries: Entries, path: Path) -> None:
     except OSError as error:
         raise CompileError(f"the tilings cannot be written: {error}", where=str(path)) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):
+            beside.unlink(missing_ok=True)
 
 
 def depth_text(depth: Sequence[int]) -> str:

@@ -91,6 +91,9 @@ def tune(
             failed += 1
             say(f"not searched: {one.problem}: {type(error).__name__}: {error}")
             continue
+        if best is None:
+            say(f"not enough time: {one.problem}")
+            continue
         searched += 1
         found[_key(one.problem, chip, target)] = best
         gain = "as usual" if best.tiling == one.tiling else f"{best.ratio:.3f} of the usual time"
@@ -110,27 +113,33 @@ def search(
     *,
     seconds: float,
     threads: int = 1,
-) -> Found:
-    """The best tiling that could be found in the time: the usual one (ratio 1) where no other is better."""
+) -> Found | None:
+    """The best tiling that could be found in the time; the usual one (ratio 1) where no other is better, None
+    where there was no time to know.
+    """
     stop = time.monotonic() + seconds
     with tempfile.TemporaryDirectory(prefix="ours-tune-") as folder, ExitStack() as stack:
         bench = _Bench(graph, product, target, storages, Path(folder), threads, stack)
-        best = product.tiling
-        for step in STEPS:
-            rated = [(1.0, best)]
-            for candidate in step(best, product, target):
-                if time.monotonic() >= stop:
-                    break
-                ratios = bench.ratios(candidate, best, LOOK_SECONDS)
-                if ratios:
-                    rated.append((median(ratios), candidate))
-            best = min(rated)[1]
-        if best == product.tiling:
-            return Found(best, 1.0, 1)
-        ratios = bench.ratios(best, product.tiling, PROOF_SECONDS)
-        if not ratios or upper_end(ratios) > 1 - LEAST_GAIN:
-            return Found(product.tiling, 1.0, max(len(ratios), 1))
-        return Found(best, median(ratios), len(ratios))
+        best, is_whole = _descend(bench, product, target, stop)
+        ratios = bench.ratios(best, product.tiling, PROOF_SECONDS) if best != product.tiling else []
+        if ratios and upper_end(ratios) <= 1 - LEAST_GAIN:
+            return Found(best, median(ratios), len(ratios))
+        return Found(product.tiling, 1.0, max(len(ratios), 1)) if is_whole else None
+
+
+def _descend(bench: "_Bench", product: Product, target: Target, stop: float) -> tuple[Tiling, bool]:
+    """The best tiling by short looks, and whether there was time for all of them."""
+    best = product.tiling
+    for step in STEPS:
+        rated = [(1.0, best)]
+        for candidate in step(best, product, target):
+            if time.monotonic() >= stop:
+                return min(rated)[1], False
+            ratios = bench.ratios(candidate, best, LOOK_SECONDS)
+            if ratios:
+                rated.append((median(ratios), candidate))
+        best = min(rated)[1]
+    return best, True
 
 
 def upper_end(ratios: Sequence[float]) -> float:

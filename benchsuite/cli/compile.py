@@ -7,7 +7,7 @@ import click
 from rich.console import Console
 
 from benchsuite.cli.compile_tables import draw, draw_times
-from benchsuite.cli.compile_tune import check_tune, tune_products
+from benchsuite.cli.compile_tune import Tuning, check_tune
 from benchsuite.cli.options import cache_option, dimensions, format_option, print_json
 from models.catalogue import resolve
 from models.errors import BenchError
@@ -82,14 +82,13 @@ def command(
     cache: Path,
 ) -> None:
     """Compile NETWORK (a name of the zoo, or FILE.onnx) to a package: a library and its weights."""
-    from ourcompiler.compile import judge_of, tuned_target
+    from ourcompiler.compile import judge_of
     from ourcompiler.ir.text import show
     from ourcompiler.pipeline import states
     from ourcompiler.targets import memory
 
-    tune_seconds = check_tune(tune_time, tilings)
-    tiled = tilings if tilings and (tilings.exists() or not tune_seconds) else None
-    wanted = tuned_target(target_name, tiled, chip_name=chip_name)
+    tuning = Tuning(target_name, tilings, chip_name, check_tune(tune_time, tilings))
+    wanted = tuning.target()
     asked = memory(memory_name or wanted.memory)
     judge = judge_of(wanted, table=fusion_table, profile=profile_database, threads=threads)
     switched_off = tuple(filter(None, without.split(",")))
@@ -109,9 +108,8 @@ def command(
         return
     from ourcompiler.explain import explain as explained
 
-    if tune_seconds and tilings:
-        tune_products(done[-1].graph, wanted, tilings, chip_name, tune_seconds, switched_off, threads)
-        wanted = tuned_target(target_name, tilings, chip_name=chip_name)
+    if tuning.seconds:
+        wanted = tuning.search(done[-1].graph, switched_off, threads)
     choices, program = _program(done[-1].graph, wanted, switched_off)
     if dump_ir:
         _dump_kernels(program, dump_ir)

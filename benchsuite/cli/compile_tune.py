@@ -1,5 +1,6 @@
 """`bench compile NET --tune TIME`: search how the network's products are cut, into a file."""
 
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,45 +24,61 @@ def check_tune(text: str | None, file: Path | None) -> float | None:
     return found
 
 
-def tune_products(
-    graph: "Graph",
-    wanted: "Target",
-    file: Path,
-    chip_name: str,
-    limit_seconds: float,
-    without: tuple[str, ...],
-    threads: int,
-) -> None:
-    """Search a planned graph's products and add what is found to the file; raises `BenchError`."""
-    from ourcompiler import tilings
-    from ourcompiler.passes.layout import choose, storages
-    from ourcompiler.pipeline import LAYOUT
-    from ourcompiler.targets import chip
-    from ourcompiler.tune import tune
+@dataclass(frozen=True, slots=True)
+class Tuning:
+    """What was typed about tilings; `seconds` is None where nothing is to be searched."""
 
-    here = chip()
-    if not here or chip_name not in ("", here):
-        raise BenchError(
-            f"this machine is {here or 'of a kind that it does not tell'}, not {chip_name or 'known'}",
-            where="--chip",
-            hint="search on the chip itself, without --chip",
+    target_name: str
+    file: Path | None
+    chip_name: str
+    seconds: float | None
+
+    def target(self) -> "Target":
+        """The target with the tilings of the file, which a search may still have to write."""
+        from ourcompiler.compile import tuned_target
+
+        is_there = self.file is not None and (self.file.exists() or not self.seconds)
+        return tuned_target(self.target_name, self.file if is_there else None, chip_name=self.chip_name)
+
+    def search(self, graph: "Graph", without: tuple[str, ...], threads: int) -> "Target":
+        """Search a planned graph's products, add what is found to the file, and give the target with it;
+        raises `BenchError`.
+        """
+        from ourcompiler import tilings
+        from ourcompiler.passes.layout import choose, storages
+        from ourcompiler.pipeline import LAYOUT
+        from ourcompiler.tune import tune
+
+        assert self.file is not None
+        assert self.seconds is not None
+        here = self._chip()
+        found = tune(
+            graph,
+            self.target(),
+            {} if LAYOUT in without else storages(choose(graph)),
+            chip=here,
+            seconds=self.seconds,
+            known=tilings.read(self.file, missing_is_empty=True),
+            threads=threads,
+            say=lambda text: click.echo(text, err=True),
         )
-    known = tilings.read(file, missing_is_empty=True)
-    layouts = {} if LAYOUT in without else storages(choose(graph))
-    found = tune(
-        graph,
-        wanted,
-        layouts,
-        chip=here,
-        seconds=limit_seconds,
-        known=known,
-        threads=threads,
-        say=lambda text: click.echo(text, err=True),
-    )
-    tilings.write(found.entries, file)
-    rest = found.products - found.known - found.searched - found.failed
-    click.echo(
-        f"{found.products} products: {found.known} known, {found.searched} searched, {found.failed} failed,"
-        f" {rest} without time; {len(found.entries)} entries in {file}",
-        err=True,
-    )
+        tilings.write(found.entries, self.file)
+        rest = found.products - found.known - found.searched - found.failed
+        click.echo(
+            f"{found.products} products: {found.known} known, {found.searched} searched,"
+            f" {found.failed} failed, {rest} without time; {len(found.entries)} entries in {self.file}",
+            err=True,
+        )
+        return self.target()
+
+    def _chip(self) -> str:
+        from ourcompiler.targets import chip
+
+        here = chip()
+        if not here or self.chip_name not in ("", here):
+            raise BenchError(
+                f"this machine is {here or 'of a kind that it does not tell'}, not {self.chip_name or 'known'}",
+                where="--chip",
+                hint="search on the chip itself, without --chip",
+            )
+        return here
