@@ -1,5 +1,6 @@
 """`bench compile`: one network through our compiler, with everything that can be seen on the way."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from ourcompiler.ir.graph import Graph
     from ourcompiler.passes.judge import Judge
     from ourcompiler.passes.layout import Choice
+    from ourcompiler.pipeline import State
     from ourcompiler.program import Program
     from ourcompiler.targets import Target
 
@@ -96,13 +98,9 @@ def command(
     if profile_fusion:
         _profile(graph, judge, profile_fusion, profile_seconds, switched_off, after)
         return
-    done = []
     say = (lambda text: click.echo(text, err=True)) if trace_rules else None
-    for number, state in enumerate(
-        states(graph, without=switched_off, after=after, stop_after=stop_after, trace=say, judge=judge)
-    ):
-        done.append(state)
-        _dump_graph(state.graph, dump_ir, f"{number:02}-{state.step}")
+    steps = states(graph, without=switched_off, after=after, stop_after=stop_after, trace=say, judge=judge)
+    done = list(_dumped(steps, dump_ir))
     if stop_after:
         click.echo(show(done[-1].graph), nl=False)
         return
@@ -123,6 +121,13 @@ def command(
         draw(found, Console(), with_memory=bool(memory_name))
     if time_passes:
         draw_times(done, Console())
+
+
+def _dumped(steps: "Iterator[State]", folder: Path | None) -> "Iterator[State]":
+    """The steps as they come, each graph also as text."""
+    for number, state in enumerate(steps):
+        _dump_graph(state.graph, folder, f"{number:02}-{state.step}")
+        yield state
 
 
 def _dump_graph(graph: "Graph", folder: Path | None, name: str) -> None:

@@ -76,8 +76,9 @@ class Tuning:
 
         here = chip()
         if not here or self.chip_name not in ("", here):
+            wanted = f", not {self.chip_name}" if self.chip_name else ""
             raise BenchError(
-                f"this machine is {here or 'of a kind that it does not tell'}, not {self.chip_name or 'known'}",
+                f"this machine is {here or 'of a kind that it does not tell'}{wanted}",
                 where="--chip",
                 hint="search on the chip itself, without --chip",
             )
