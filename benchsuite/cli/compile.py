@@ -106,11 +106,9 @@ def command(
         return
     from ourcompiler.explain import explain as explained
 
-    if tuning.seconds:
-        wanted = tuning.search(done[-1].graph, switched_off, threads)
+    wanted = tuning.searched(done[-1].graph, wanted, switched_off, threads)
     choices, program = _program(done[-1].graph, wanted, switched_off)
-    if dump_ir:
-        _dump_kernels(program, dump_ir)
+    _dump_kernels(program, dump_ir)
     if out or not explain:
         _write(program, out or cache / "packages" / f"{name}-{wanted.name}")
     found = explained(name, done, program, choices, judge, asked)
@@ -221,8 +219,10 @@ def _write(program: "Program", folder: Path) -> None:
     )
 
 
-def _dump_kernels(program: "Program", folder: Path) -> None:
-    """Every distinct kernel, as a loop nest and as C."""
+def _dump_kernels(program: "Program", folder: Path | None) -> None:
+    """Every distinct kernel, as a loop nest and as C, if a folder for it is given."""
+    if not folder:
+        return
     from ourcompiler.codegen.c import print_kernel
     from ourcompiler.kernel.text import show
 

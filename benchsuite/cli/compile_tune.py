@@ -40,21 +40,22 @@ class Tuning:
         is_there = self.file is not None and (self.file.exists() or not self.seconds)
         return tuned_target(self.target_name, self.file if is_there else None, chip_name=self.chip_name)
 
-    def search(self, graph: "Graph", without: tuple[str, ...], threads: int) -> "Target":
-        """Search a planned graph's products, add what is found to the file, and give the target with it;
-        raises `BenchError`.
+    def searched(self, graph: "Graph", wanted: "Target", without: tuple[str, ...], threads: int) -> "Target":
+        """Search a planned graph's products, if that was asked for, add what is found to the file, and give
+        the target with it; raises `BenchError`.
         """
+        if self.seconds is None:
+            return wanted
         from ourcompiler import tilings
         from ourcompiler.passes.layout import choose, storages
         from ourcompiler.pipeline import LAYOUT
         from ourcompiler.tune import tune
 
         assert self.file is not None
-        assert self.seconds is not None
         here = self._chip()
         found = tune(
             graph,
-            self.target(),
+            wanted,
             {} if LAYOUT in without else storages(choose(graph)),
             chip=here,
             seconds=self.seconds,
