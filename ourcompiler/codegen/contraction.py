@@ -153,34 +153,32 @@ MULTIPLIES_IN_FLIGHT = 8
 """Two multiply-add units, four cycles each: a smaller tile waits for its own results."""
 
 
-AHEAD_REGISTERS = 1
-"""The C compiler loads the next number of a packed left side while the one before is in use. A tile that
-takes all registers then loses one of its sums to the stack and back at every step, which halves its speed.
+SPARE_REGISTERS = 2
+"""For the number of the left that is multiplied, and the next: with one the C compiler spills a total in
+every step (4 × 3 tiles of AVX2 at half the speed).
 """
 
 
-def choose_tile(
-    rows: int, columns: int, lanes: int, registers: int, *, height: int = 0, packed_left: bool = False
-) -> Tile:
+def choose_tile(rows: int, columns: int, lanes: int, registers: int, *, height: int = 0) -> Tile:
     """The tile of the fewest cycles for one step of the depth, over all tiles of the matrix; with a given
     number of rows if that is not 0.
     """
-    possible = _possible(lanes, registers - AHEAD_REGISTERS * packed_left, height)
+    possible = _possible(lanes, registers - SPARE_REGISTERS, height)
     return min(possible, key=lambda tile: _cycles(tile, rows, columns))
 
 
 def tiles_by_cycles(rows: int, columns: int, lanes: int, registers: int) -> list[Tile]:
-    """All tiles that the registers hold, those of the fewest cycles first."""
-    return sorted(_possible(lanes, registers), key=lambda tile: _cycles(tile, rows, columns))
+    """All tiles that the registers hold, those of the fewest cycles first; whether one spills a search sees."""
+    return sorted(_possible(lanes, registers - 1), key=lambda tile: _cycles(tile, rows, columns))
 
 
 def _possible(lanes: int, registers: int, height: int = 0) -> list[Tile]:
-    """Tiles whose results, one row of columns and one number of the left fit into the registers."""
+    """Tiles whose results and one row of columns fit into so many registers."""
     return [
         Tile(count, vectors, lanes)
         for vectors in range(1, 9)
         for count in ([height] if height else range(1, 17))
-        if count * vectors + vectors + 1 <= registers
+        if count * vectors + vectors <= registers
     ]
 
 

@@ -325,8 +325,7 @@ def plan(group: Group, node: Node) -> tuple[Contraction, Tile, bool]:
     found = group.target.tilings.get(problem(what, packed_left, is_packed(group, node)))
     if found is not None:
         return what, Tile(found.tile_rows, found.tile_vectors, group.target.lanes), packed_left
-    lanes, registers = group.target.lanes, group.target.registers
-    tile = choose_tile(what.row_count, what.columns, lanes, registers, packed_left=packed_left)
+    tile = choose_tile(what.row_count, what.columns, group.target.lanes, group.target.registers)
     return what, tile, packed_left
 
 

@@ -247,10 +247,10 @@ def test_an_entry_changes_the_tile_and_the_kernel() -> None:
     assert same.kernels == usual.kernels, "said, not changed"
 
 
-def test_a_packed_left_side_leaves_a_register_free() -> None:
-    for rows, columns in ((196, 1536), (196, 1152), (64, 24), (7, 1000)):
-        tile = choose_tile(rows, columns, 8, 16, packed_left=True)
-        assert tile.rows * tile.vectors + tile.vectors + 1 < 16
+def test_a_search_tries_tiles_that_the_model_leaves_out() -> None:
+    usual = {choose_tile(rows, columns, 8, 16) for rows in range(1, 64) for columns in range(8, 99, 8)}
+    assert (4, 3) not in {(tile.rows, tile.vectors) for tile in usual}
+    assert (4, 3) in {(tile.rows, tile.vectors) for tile in tiles_by_cycles(64, 96, 8, 16)[:3]}
 
 
 def test_the_host_has_the_tilings_of_its_chip_and_no_other_target_has_any(tmp_path: Path) -> None:
