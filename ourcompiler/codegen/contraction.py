@@ -168,7 +168,7 @@ def choose_tile(rows: int, columns: int, lanes: int, registers: int, *, height: 
 
 
 def tiles_by_cycles(rows: int, columns: int, lanes: int, registers: int) -> list[Tile]:
-    """All tiles that the registers hold, those of the fewest cycles first; whether one spills a search sees."""
+    """All tiles that the registers hold, those of the fewest cycles first; a search sees which ones spill."""
     return sorted(_possible(lanes, registers - 1), key=lambda tile: _cycles(tile, rows, columns))
 
 
