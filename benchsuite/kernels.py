@@ -19,10 +19,10 @@ KERNEL_POLICY = replace(
     Policy(),
     block_seconds=0.03,
     warm_up_seconds=0.1,
-    warm_up_limit_seconds=1.0,
+    warm_up_limit_seconds=0.5,
     least_blocks=10,
     most_blocks=20,
-    group_seconds=4.0,
+    group_seconds=3.0,
     interval_width=0.03,
     probe_seconds=2.0,
 )

@@ -20,7 +20,7 @@ from benchsuite.device.catalogue import open_device
 from benchsuite.journal import Journal
 from benchsuite.kernels import KERNEL_POLICY, choose, kernel_facts, write_cases
 from benchsuite.record import RunOptions
-from benchsuite.run import execute
+from benchsuite.run import execute, resumable
 from models.catalogue import all_models, resolve
 from models.errors import BenchError
 from models.kernel_cases import Case, find_cases
@@ -86,7 +86,8 @@ def _asking(command: Command) -> Command:
 @_asking
 @click.option("--list", "only_list", is_flag=True, help="Print the kernels, measure nothing.")
 @click.option("--run", "number", type=int, metavar="RUN", help="Draw a run of before, measure nothing.")
-@click.option("--budget", metavar="TIME", help="Stop after this time, such as 20m.")
+@click.option("--budget", metavar="TIME", help="Stop after this time, such as 20m; go on with --resume.")
+@click.option("--resume", is_flag=True, help="Go on with the last unfinished run of the same options.")
 @click.option("--out", type=click.Path(dir_okay=False, path_type=Path), help="Write the tables to this file.")
 @click.option("--quiet", is_flag=True, help="No progress, only the tables.")
 @format_option("rich", "md", "json")
@@ -103,6 +104,7 @@ def command(
     only_list: bool,
     number: int | None,
     budget: str | None,
+    resume: bool,
     out: Path | None,
     quiet: bool,
     form: str,
@@ -134,7 +136,9 @@ def command(
     options = _options(request, choice.chosen, cache)
     with Journal(journal) as book:
         with closing(open_device(request.device)) as device, closing(choose_progress(quiet)) as progress:
-            job = make_job(book, options, device, cache, None, limit, progress)
+            unfinished = resumable(book, options) if resume else None
+            before = unfinished.number if unfinished else None
+            job = make_job(book, options, device, cache, before, limit, progress)
             facts = {**job.facts, **kernel_facts(choice.chosen, choice.total)}
             number, status = execute(replace(job, facts=facts))
         data = read_run(book, number)

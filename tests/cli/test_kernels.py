@@ -93,6 +93,16 @@ def test_a_kernel_that_fails_is_left_out_of_the_template(bench: Callable, record
     assert (kernel["speedup"], kernel["frameworks"][0]["status"]) == (None, "crashed")
 
 
+def test_a_run_that_the_budget_ended_goes_on(bench: Callable, device: str) -> None:
+    typed = ("kernels", "--models", "regnet", "--template", "grouped", "--top", "1", "--quiet")
+    options = ("--frameworks", "ort,ort-noopt", "--device", device, "--set", "probe_seconds=0")
+    assert bench(*typed, *options, "--budget", "0.001s").code == 4
+    done = bench(*typed, *options, "--resume", "--format", "json")
+    assert (done.code, done.document["run"]["number"]) == (0, 1)
+    assert done.document["run"]["status"] == "complete"
+    assert bench(*typed, *options, "--resume", "--format", "json").document["run"]["number"] == 2
+
+
 def test_kernels_stay_out_of_the_journal_of_networks(bench: Callable, device: str, place: Path) -> None:
     measured(bench, device)
     assert (place / "kernels.db").exists()
