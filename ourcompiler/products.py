@@ -34,8 +34,7 @@ def products(graph: Graph, target: Target, storages: Mapping[str, Storage]) -> l
         if anchor is None:
             continue
         planned = gemm.plan(group, anchor)
-        ahead = gemm.left_count(group, anchor) > 0
-        problem, how = gemm.tiling(group, anchor, planned, packed_ahead=ahead)
+        problem, how = gemm.tiling(group, anchor, planned)
         what = planned[0]
         multiplies = what.batch_count * what.row_count * what.columns * what.depth_count
         before = found.get(problem)

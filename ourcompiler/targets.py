@@ -17,8 +17,10 @@ class Target:
     """A kind of machine.
 
     `triple` and `cpu` are for the C compiler; `lanes` float32 in a vector register, of which there are
-    `registers`; caches in bytes, of one core, and what that core computes and moves at most; what starting a
-    kernel costs; `tilings` are what a search found for the chip at hand (ADR 31).
+    `registers`; caches in bytes, of one core; `panel_bytes` the largest panel of a product's right side that
+    every tile reads at full speed (most of the first cache, unless the second is as fast); what that core
+    computes and moves at most; what starting a kernel costs; `tilings` are what a search found for the chip
+    at hand (ADR 31).
     """
 
     name: str
@@ -28,6 +30,7 @@ class Target:
     registers: int
     l1_bytes: int
     l2_bytes: int
+    panel_bytes: int
     flops_per_second: float
     bytes_per_second: float
     start_ns: float

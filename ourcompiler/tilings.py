@@ -61,23 +61,22 @@ class Tiling:
     Attributes:
         tile_rows: rows of a tile, whose results stay in registers.
         tile_vectors: its vectors of columns.
-        depth_part: how much of the depth is done for all rows of a block before the next; 0: all of it.
+        panel_bytes: a panel of the right side that is larger has its depth cut into parts of at most this.
         cache_bytes: the cache that a block of rows is to stay in, by half.
         fetches: whether tiles ask for the next panel of the right side ahead.
     """
 
     tile_rows: int
     tile_vectors: int
-    depth_part: int
+    panel_bytes: int
     cache_bytes: int
     fetches: bool
 
     def __str__(self) -> str:
-        parts = f"in parts of {self.depth_part}" if self.depth_part else "whole"
         ahead = ", fetched ahead" if self.fetches else ""
         return (
-            f"{self.tile_rows} × {self.tile_vectors}, depth {parts}, blocks for {self.cache_bytes >> 10} KiB"
-            f"{ahead}"
+            f"{self.tile_rows} × {self.tile_vectors}, panels up to {self.panel_bytes >> 10} KiB,"
+            f" blocks for {self.cache_bytes >> 10} KiB{ahead}"
         )
 
     def why_not(self, problem: Problem, registers: int) -> str:
@@ -87,8 +86,8 @@ class Tiling:
             return f"a tile of {self.tile_rows} × {self.tile_vectors} takes {held} of {registers} registers"
         if self.tile_rows > MOST_ROWS or self.tile_vectors > MOST_VECTORS:
             return f"no tile has more than {MOST_ROWS} rows or {MOST_VECTORS} vectors"
-        if self.cache_bytes < LEAST_CACHE_BYTES:
-            return f"a cache of {self.cache_bytes} bytes holds no block"
+        if min(self.cache_bytes, self.panel_bytes) < LEAST_CACHE_BYTES:
+            return f"a cache of {min(self.cache_bytes, self.panel_bytes)} bytes holds no block"
         if self.fetches and problem.right == "made":
             return "a right side that is made at run time is not fetched ahead"
         return ""
@@ -212,8 +211,8 @@ def parse(text: str, where: str) -> dict[Key, Found]:
 
 
 TEXTS = ("chip", "target", "template", "depth", "left", "right")
-COUNTS = ("batch", "rows", "columns", "tile_rows", "tile_vectors", "cache_bytes", "runs")
-NAMES = {*TEXTS, *COUNTS, "depth_part", "fetches", "ratio"}
+COUNTS = ("batch", "rows", "columns", "tile_rows", "tile_vectors", "panel_bytes", "cache_bytes", "runs")
+NAMES = {*TEXTS, *COUNTS, "fetches", "ratio"}
 
 
 def _entry(row: Any, where: str) -> tuple[Key, Found]:
@@ -240,7 +239,7 @@ def _is_good(name: str, value: Any) -> bool:
         return isinstance(value, bool)
     if name == "ratio":
         return type(value) in (int, float) and 0 < value < LARGEST_COUNT
-    return type(value) is int and (0 if name == "depth_part" else 1) <= value <= LARGEST_COUNT
+    return type(value) is int and 1 <= value <= LARGEST_COUNT
 
 
 def text_of(entries: Entries) -> str:

@@ -30,7 +30,8 @@ from ourcompiler.tilings import TEMPLATE, Entries, Found, Key, Problem, Tiling, 
 
 TILES = 6
 """Tiles that are tried: the model is right about most of them being worse."""
-DEPTH_PARTS = (256, 512, 1024)
+PANEL_BYTES = (12_288, 24_576, 65_536, 131_072, 1 << 24)
+"""Parts of the depth by the bytes of a panel, up to none at all."""
 CACHE_SHARES = (0.5, 2.0)
 LOOK_SECONDS, PROOF_SECONDS = 0.15, 0.6
 LEAST_GAIN = 0.02
@@ -162,11 +163,10 @@ def _distinct(ranked: Sequence[Tile], problem: Problem) -> list[Tile]:
     return [tile for tile in ranked if tile.rows <= problem.rows] or list(ranked[:1])
 
 
-def _depth_parts(best: Tiling, product: Product, target: Target) -> Iterator[Tiling]:
-    depth = int(np.prod([int(one) for one in product.problem.depth.split("x")]))
-    for part in (0, *DEPTH_PARTS):
-        if part != best.depth_part and part < depth:
-            yield replace(best, depth_part=part)
+def _panels(best: Tiling, product: Product, target: Target) -> Iterator[Tiling]:
+    for size in PANEL_BYTES:
+        if size != best.panel_bytes:
+            yield replace(best, panel_bytes=size)
 
 
 def _caches(best: Tiling, product: Product, target: Target) -> Iterator[Tiling]:
@@ -181,7 +181,7 @@ def _fetching(best: Tiling, product: Product, target: Target) -> Iterator[Tiling
 
 STEPS: tuple[Callable[[Tiling, Product, Target], Iterator[Tiling]], ...] = (
     _tiles,
-    _depth_parts,
+    _panels,
     _caches,
     _fetching,
 )

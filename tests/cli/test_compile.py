@@ -275,7 +275,7 @@ def test_tilings_are_searched_kept_used_merged_and_shown(bench: Callable, block:
 
 def test_an_entry_is_seen_in_the_explanation(bench: Callable, block: str, place: Path) -> None:
     graph = optimize(load(Path(block)))
-    small = Tiling(2, 1, 0, 1 << 20, fetches=False)
+    small = Tiling(2, 1, 1 << 15, 1 << 20, fetches=False)
     keys = [
         Key(chip(), target().name, TEMPLATE, one.problem)
         for one in products(graph, target(), storages(choose(graph)))

@@ -127,7 +127,7 @@ PAIRS = Database({profiles.Key("a", "b", "shuffle > many-to-many", "avx2", 1, "c
 """What `bench fusion show` has to show."""
 TILED = {
     Key("chip", "avx2", "gemm/1", Problem(1, 2, 3, "4", "direct", "known")): Found(
-        Tiling(6, 2, 0, 4096, fetches=True), 0.5, 5
+        Tiling(6, 2, 4096, 4096, fetches=True), 0.5, 5
     )
 }
 """What `bench tilings show` has to show."""

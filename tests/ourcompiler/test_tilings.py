@@ -46,7 +46,7 @@ TILINGS = st.builds(
     Tiling,
     tile_rows=st.integers(1, 40),
     tile_vectors=st.integers(1, 9),
-    depth_part=st.integers(0, 4096),
+    panel_bytes=st.integers(1, 1 << 24),
     cache_bytes=st.integers(1, 1 << 24),
     fetches=st.booleans(),
 )
@@ -58,7 +58,7 @@ FOUND = st.builds(
 )
 ENTRIES = st.dictionaries(KEYS, FOUND, max_size=5)
 PROBLEM = Problem(1, 37, 50, "70", "direct", "known")
-USUAL = Tiling(6, 2, 0, 1 << 19, fetches=False)
+USUAL = Tiling(6, 2, 1 << 15, 1 << 19, fetches=False)
 KEY = Key("some chip", "avx2", TEMPLATE, PROBLEM)
 
 
@@ -103,7 +103,7 @@ GOOD = text_of({KEY: Found(USUAL, 0.5, 5)})
         (GOOD.replace("runs = 5", "runs = 5, walks = 6"), "missing or unexpected: walks"),
         (GOOD.replace("runs = 5", "runs = 0"), "runs = 0 makes no sense"),
         (GOOD.replace("tile_rows = 6", 'tile_rows = "6"'), "tile_rows = '6' makes no sense"),
-        (GOOD.replace("depth_part = 0", "depth_part = -1"), "depth_part = -1 makes no sense"),
+        (GOOD.replace("panel_bytes = 32768", "panel_bytes = -1"), "panel_bytes = -1 makes no sense"),
         (GOOD.replace('depth = "70"', 'depth = "70x"'), "depth = '70x' makes no sense"),
         (GOOD.replace('left = "direct"', 'left = "near"'), "left = 'near' makes no sense"),
         (GOOD.replace("fetches = false", "fetches = 0"), "fetches = 0 makes no sense"),
@@ -203,9 +203,9 @@ def with_tilings(graph: Graph, chosen: Mapping[Problem, Tiling]) -> Program:
 def every_tiling() -> list[Tiling]:
     """All tiles that fit, with everything else that can be varied."""
     tiles = tiles_by_cycles(64, 50, HOST.lanes, HOST.registers)
-    parts, caches = (0, 16, 64), (1 << 12, 1 << 20)
+    panels, caches = (1 << 20, 1 << 12, 1 << 13), (1 << 12, 1 << 20)
     return [
-        Tiling(tile.rows, tile.vectors, parts[number % 3], caches[number % 2], number % 5 == 0)
+        Tiling(tile.rows, tile.vectors, panels[number % 3], caches[number % 2], number % 5 == 0)
         for number, tile in enumerate(tiles)
     ]
 
