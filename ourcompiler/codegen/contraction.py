@@ -6,6 +6,7 @@ the taps and the input channels of a group (implicit im2col).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 
 from ourcompiler.codegen.element import Elements, Index
@@ -159,6 +160,7 @@ every step (4 × 3 tiles of AVX2 at half the speed).
 """
 
 
+@cache
 def choose_tile(rows: int, columns: int, lanes: int, registers: int, *, height: int = 0) -> Tile:
     """The tile of the fewest cycles for one step of the depth, over all tiles of the matrix; with a given
     number of rows if that is not 0.
