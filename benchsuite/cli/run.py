@@ -229,9 +229,9 @@ def _typed(text: str | None, default: str) -> str:
     return default if text is None else text
 
 
-def read_policy(settings: Sequence[str]) -> Policy:
-    """`--set NAME=VALUE` to a policy; raises `BenchError` for an unknown name or a value that makes no
-    sense.
+def read_policy(settings: Sequence[str], defaults: Policy | None = None) -> Policy:
+    """`--set NAME=VALUE` to a policy with these defaults; raises `BenchError` for an unknown name or a value
+    that makes no sense.
     """
     known = {name: type(value) for name, value in asdict(Policy()).items()}
     changes: dict[str, float] = {}
@@ -243,7 +243,7 @@ def read_policy(settings: Sequence[str]) -> Policy:
                 hint=nearest(name, known, otherwise=f"one of {', '.join(known)}"),
             )
         changes[name] = _limit(name, text, known[name])
-    return replace(Policy(), **changes)  # type: ignore[arg-type]
+    return replace(defaults or Policy(), **changes)  # type: ignore[arg-type]
 
 
 def _limit(name: str, text: str, kind: type[float]) -> float:
