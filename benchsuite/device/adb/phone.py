@@ -23,7 +23,7 @@ from benchsuite.device.adb.process import PhoneProcess, Runner, RunnerRefusal, e
 from benchsuite.device.adb.python import PythonRunner, why_no_python
 from benchsuite.device.adb.reach import REATTACH_S, Reach, Say, nothing
 from benchsuite.device.adb.state import parse_state, parse_states, resident_mhz, state_script, why_unfit
-from benchsuite.device.link import Link, LinkDown
+from benchsuite.device.link import Link, LinkDown, file_name
 from benchsuite.device.protocol import DeviceLost, DeviceRestarted, Fact, Facts, Process, Telemetry
 from benchsuite.device.scratch import make_scratch
 from benchsuite.policy import Policy
@@ -190,8 +190,7 @@ def lock_phone(serial: str) -> FileLock:
     """One bench a phone, whatever cache or journal it uses; several phones side by side. Raises
     `BenchError`.
     """
-    name = "".join(one if one.isalnum() else "-" for one in serial)
-    path = user_cache_path("bench") / "locks" / f"phone-{name}.lock"
+    path = user_cache_path("bench") / "locks" / f"phone-{file_name(serial)}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
     try:
