@@ -223,8 +223,8 @@ def framed(script: str) -> tuple[str, str]:
     """
     mark = f"__BENCH_END_{secrets.token_hex(8)}"
     lines = (
-        f"trap '' HUP; exec 3>&1; e=$(sh -c {shlex.quote(script)} 2>&1 >&3 3>&- < /dev/null; echo /$?); c=${{e##*/}}",
-        f'echo; echo {mark}; print -rn -- "${{e%/*}}"; echo; echo {mark} $c',
+        f"trap '' HUP; exec 3>&1; e=$(sh -c {shlex.quote(script)} 2>&1 >&3 3>&- < /dev/null; echo /$?)",
+        f'c=${{e##*/}}; echo; echo {mark}; print -rn -- "${{e%/*}}"; echo; echo {mark} $c',
     )
     return "; ".join(lines), mark
 

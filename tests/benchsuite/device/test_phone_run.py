@@ -16,18 +16,22 @@ from benchsuite.device.adb.server import AdbServerLink
 from benchsuite.device.protocol import DeviceRestarted
 from benchsuite.policy import Policy
 from tests.phone.host import AdbHome
+from tests.phone.links import KINDS, link_to
 from tests.phone.phone import Phone
 
 
-@pytest.fixture
+@pytest.fixture(params=KINDS)
 def device(
-    phone: Phone, adb_home: AdbHome, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    request: pytest.FixtureRequest,
+    phone: Phone,
+    adb_home: AdbHome,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
 ) -> Iterator[AdbDevice]:
-    for name, value in adb_home.environment.items():
-        monkeypatch.setenv(name, value)
     monkeypatch.setenv("BENCH_DEVICE_STATE", str(tmp_path / "state"))
     adb_home.connect(phone.serial)
-    one = AdbDevice("test", AdbServerLink(Adb(adb_home.binary, 36), phone.serial), reattach_s=20.0)
+    link = link_to(request.param, phone, adb_home, monkeypatch)
+    one = AdbDevice("test", link, reattach_s=20.0)
     yield one
     one.close()
 
