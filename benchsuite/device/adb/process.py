@@ -18,7 +18,7 @@ CALL_SLACK_S = 30.0
 LOG_TAIL_BYTES = 4000
 LEAST_FREE_KILOBYTES = 512
 MEMORY_KILLERS = ("kernel", "lmkd")
-"""Whom a SIGKILL that was not ours came from: the kernel's counter rose, or Android's log names the worker."""
+"""Whom a SIGKILL that was not ours came from: the kernel's counter rose, or Android's log names us."""
 DEAD, RUNNING, NO_SPACE = 42, 41, 43
 
 FUNCTIONS = r"""
