@@ -73,7 +73,7 @@ def test_a_run_of_ours(phone: Phone, no_adb: None, tmp_path: Path) -> None:
         cwd=tmp_path,
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr

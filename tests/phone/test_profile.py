@@ -14,7 +14,7 @@ from tests.phone.networks import write_convolutions
 from tests.phone.phone import Phone
 
 ROOT = Path(__file__).parents[2]
-TIMEOUT_S = 400
+TIMEOUT_S = 600
 
 
 def test_ours_is_profiled_there(
