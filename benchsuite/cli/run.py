@@ -79,7 +79,7 @@ ASKED = (
         help=f"Of {', '.join(ADAPTERS)}, or a variant such as ort:no-arena; the last is the baseline."
         f"  [default: {DEFAULT_FRAMEWORKS}, or {FRAMEWORKS_VARIABLE}]",
     ),
-    click.option("--device", help="local, or replay:FILE.  [default: local]"),
+    click.option("--device", help="local, a phone (`bench devices`), or replay:FILE.  [default: local]"),
     click.option("--threads", help="Thread counts, such as 1,2.  [default: 1]"),
     click.option("--precision", help="Precision class: compared only with itself.  [default: fp32]"),
     click.option("--seed", type=int, help="Seed of inputs and of the order inside blocks.  [default: 0]"),

@@ -2,9 +2,9 @@
 
 import pytest
 
-from adapters.catalogue import ADAPTERS
+from adapters.catalogue import ADAPTERS, adapter
 from benchsuite.device.runtime.provision import TRIALS, Runtime
-from benchsuite.device.runtime.table import BASE, CODE, layer_table, layers_of, refusal
+from benchsuite.device.runtime.table import BASE, CODE, layer_table, layers_of, refusal, wheel_version
 
 TABLE = layer_table()
 
@@ -40,3 +40,11 @@ def test_words_are_quoted() -> None:
     words = Runtime(("/b", "/n", "/c")).command(["-c", "print('a b; $(id)')"])
     assert words.startswith("PYTHONHOME=/b/py PYTHONPATH=/c:/n ")
     assert words.endswith("""/b/py/bin/python3.13 -c 'print('"'"'a b; $(id)'"'"')'""")
+
+
+@pytest.mark.parametrize("name", [name for name in layer_table().frameworks if name != "ours"])
+def test_a_layer_tells_its_framework_s_version(name: str) -> None:
+    version = wheel_version(adapter(name).distribution, layers_of([name]))
+    assert version is not None
+    assert version[0].isdecimal()
+    assert wheel_version("nothing", layers_of([name])) is None
