@@ -81,15 +81,18 @@ def _write(file: BinaryIO, array: Array, blob: Blob) -> None:
     file.write(data.reshape(-1).view(np.uint8).data if data.size else b"")
 
 
-def make_program(graph: Graph, target: Target, storages: Mapping[str, Storage]) -> Program:
-    """Lower every fused node of the graph and plan its memory."""
+def make_program(
+    graph: Graph, target: Target, storages: Mapping[str, Storage], *, winograd: bool = True
+) -> Program:
+    """Lower every fused node of the graph and plan its memory; `winograd` says whether convolutions may be
+    computed by Winograd's method.
+    """
     placement = place(graph, storages)
     storages = placement.storages
     left = [placement.left.get(node.output, node) for node in graph.nodes]
     nodes = [one for one in left if one is not None and _makes_something(one)]
     graph = replace(graph, nodes=tuple(nodes), types={**graph.types, **_types_of(nodes)})
-    constant_names = frozenset(graph.constants)
-    lowered = [_lowered(node, graph, target, storages, constant_names) for node in graph.nodes]
+    lowered = [_lowered(node, graph, target, storages, winograd) for node in graph.nodes]
     weights = _Weights(graph, storages)
     arena = _arena(graph, lowered, placement)
     inputs = {name: number for number, name in enumerate(graph.inputs)}
@@ -134,12 +137,12 @@ def make_program(graph: Graph, target: Target, storages: Mapping[str, Storage]) 
 
 
 def _lowered(
-    node: Node, graph: Graph, target: Target, storages: Mapping[str, Storage], constants: frozenset[str]
+    node: Node, graph: Graph, target: Target, storages: Mapping[str, Storage], winograd: bool
 ) -> Lowered:
     assert node.body is not None
     names = (*node.inputs, *node.outputs)
     own = {name: storages.get(name) or dense(graph.types[name].shape) for name in names}
-    group = Group(node.body, own, target, constants & set(node.inputs))
+    group = Group(node.body, own, target, frozenset(graph.constants) & set(node.inputs), winograd)
     return lower(group, node)
 
 
