@@ -27,6 +27,7 @@ from ourcompiler.kernel.ir import (
     Apply,
     Assign,
     Expr,
+    Fetch,
     If,
     Kernel,
     Kind,
@@ -44,6 +45,8 @@ from ourcompiler.kernel.ir import (
 TASKS_OF_TILES = 64
 """Into how many tasks tiles are cut where transforms are phases."""
 TASKS_OF_PRODUCTS = 64
+LINE = 16
+"""Elements of a line of a cache."""
 
 
 @dataclass
@@ -288,6 +291,9 @@ def _tile(
     first = scope.let(plus(left, times(row, inputs)), "left")
     with scope.loop(*span, 1, "k") as depth:
         at = plus(right, times(depth, tile.columns))
+        for line in range(0, tile.columns, LINE):
+            ahead = index(DEPTH_IN_PART * tile.columns + line)
+            scope.emit(Fetch(winograd.weights, plus(at, ahead)))
         columns = [
             scope.let(Load(winograd.weights, plus(at, index(number * tile.lanes)), kind), "w")
             for number in range(tile.vectors)

@@ -31,9 +31,15 @@ EFFICIENCY = 0.85
 """What products reach of the peak."""
 TRANSFORM_STEPS = 9
 """Instructions of both passes of a transform for each element of a tile: two loads, two stores, arithmetic."""
+PACKING_STEPS = 3
+"""Instructions for each element of the image that the direct convolution copies for each tap."""
 TILES_IN_BLOCK = 64
 """Tiles that a task takes at least, where there are as many: all weights go by once for each block."""
-LEAST_TASKS = 16
+FEWEST_TILES = 32
+"""The same where all weights stay in a cache."""
+NEAR_CACHES = 4
+"""Second caches that such weights may take: they are read from the third then."""
+LEAST_TASKS = 8
 """With fewer blocks all tiles are transformed before anything is multiplied, so that points and panels are shared
 out, not blocks."""
 PADDING = 16
@@ -166,8 +172,9 @@ def relative_error(what: Transform, inputs: int) -> float:
 def direct_seconds(shape: Shape, target: Target) -> float:
     """What a product by tiles in registers takes for the direct convolution, about."""
     rows, weights = shape.images * shape.height * shape.width, TAPS**2 * shape.inputs * shape.outputs
+    packed = PACKING_STEPS * rows * TAPS**2 * shape.inputs / _elements_per_second(target)
     return shape.groups * (
-        _product_seconds(rows, TAPS**2 * shape.inputs, shape.outputs, target) + _far(weights, target)
+        _product_seconds(rows, TAPS**2 * shape.inputs, shape.outputs, target) + packed + _far(weights, target)
     )
 
 
@@ -175,13 +182,19 @@ def seconds(shape: Shape, results: int, target: Target) -> float:
     """What it takes with tiles of so many results along an axis, about."""
     rows, points = prod(shape.tiles(results)), transform(results).points ** 2
     moved = points * rows * (shape.inputs + shape.outputs)
-    steps_per_second = target.flops_per_second / (2 * target.lanes)
+    block = min(rows, TILES_IN_BLOCK) * moved // rows
+    is_near = 4 * block <= target.l2_bytes
     return shape.groups * (
         points * _product_seconds(rows, shape.inputs, shape.outputs, target)
-        + TRANSFORM_STEPS * moved / target.lanes / steps_per_second
-        + 2 * 4 * moved / target.bytes_per_second
+        + TRANSFORM_STEPS * moved / _elements_per_second(target)
+        + (0.0 if is_near else 2 * 4 * moved / target.bytes_per_second)
         + _far(points * shape.inputs * shape.outputs, target)
     )
+
+
+def _elements_per_second(target: Target) -> float:
+    """Elements that go through an instruction, in vectors at two a cycle as multiply-adds do."""
+    return target.flops_per_second / 2
 
 
 def _product_seconds(rows: int, depth: int, columns: int, target: Target) -> float:
@@ -200,10 +213,14 @@ def cut(shape: Shape, results: int, target: Target) -> Plan:
     """Blocks that stay in the second cache, but not of fewer tiles than pay for reading all weights."""
     what, count = transform(results), prod(shape.tiles(results))
     tile_bytes = 4 * what.points**2 * (shape.inputs + shape.outputs)
-    fitting = max(TILES_IN_BLOCK, target.l2_bytes // tile_bytes)
-    tile = choose_tile(min(count, fitting), shape.outputs, target.lanes, target.registers)
+    weights_bytes = 4 * what.points**2 * shape.inputs * shape.outputs
+    is_near = weights_bytes <= NEAR_CACHES * target.l2_bytes
+    shared = -(-count * shape.groups // LEAST_TASKS)
+    wanted = max(TILES_IN_BLOCK, target.l2_bytes // tile_bytes)
+    fitting = max(min(wanted, shared), FEWEST_TILES if is_near else TILES_IN_BLOCK)
+    tile = choose_tile(count, shape.outputs, target.lanes, target.registers)
     block = min(count, -(-fitting // tile.rows) * tile.rows)
-    is_ahead = shape.groups * -(-count // block) < LEAST_TASKS
+    is_ahead = shape.groups * -(-count // block) < LEAST_TASKS - 1
     return Plan(shape, what, tile, count if is_ahead else block, is_ahead)
 
 
