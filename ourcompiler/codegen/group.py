@@ -16,8 +16,8 @@ from ourcompiler.targets import Target
 @dataclass(frozen=True, slots=True)
 class Group:
     """`storages` has the layout of every input and output of the body, by their names in the body;
-    `constant_inputs` are the inputs that are known when compiling; `winograd` says whether convolutions may be
-    computed by Winograd's method.
+    `constant_inputs` are the inputs that are known when compiling; `winograd` says whether convolutions may
+    be computed by Winograd's method.
     """
 
     body: Graph

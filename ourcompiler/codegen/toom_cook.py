@@ -1,8 +1,8 @@
 """Matrices of Winograd's convolution F(m, 3), made from points in exact arithmetic.
 
-A filter of r taps makes m results from m + r − 1 elements by as many multiplications: the polynomials of both are
-evaluated at points, multiplied there, and interpolated (Toom and Cook; Winograd 1980; Lavin and Gray 2016,
-section 4). In two dimensions Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A.
+A filter of r taps makes m results from m + r − 1 elements by as many multiplications: the polynomials of both
+are evaluated at points, multiplied there, and interpolated (Toom and Cook; Winograd 1980; Lavin and Gray
+2016, section 4). In two dimensions Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,9 @@
-"""Convolutions of 3 × 3 taps by Winograd's method: tiles of the image are transformed, multiplied point by point as
-products of matrices, and transformed back (Lavin and Gray 2016, algorithm 1), all in one kernel.
+"""Convolutions of 3 × 3 taps by Winograd's method: tiles of the image are transformed, multiplied point by
+point as products of matrices, and transformed back (Lavin and Gray 2016, algorithm 1), all in one kernel.
 
-A task does this for a block of tiles: its products read all weights once, which come from far away. Where there are too
-few blocks to share out, all tiles are one block and the three parts are phases. The lanes are channels.
+A task does this for a block of tiles: its products read all weights once, which come from far away. Where
+there are too few blocks to share out, all tiles are one block and the three parts are phases. The lanes are
+channels.
 """
 
 from collections.abc import Callable
@@ -51,8 +52,9 @@ LINE = 16
 
 @dataclass
 class Winograd:
-    """Writes the code of one kernel. `image` and `result` are the transformed image and the products: for each
-    point a matrix of tiles and channels. `held` and `made` are one tile between passes, and one tile's results.
+    """Writes the code of one kernel. `image` and `result` are the transformed image and the products: for
+    each point a matrix of tiles and channels. `held` and `made` are one tile between passes, and one tile's
+    results.
     """
 
     group: Group
@@ -91,8 +93,7 @@ def lower(group: Group, node: Node, name: str, what: Plan, buffers: tuple[str, .
     made = Winograd(group, node, scope, what, weights, image, result)
     made.held = scope.local(F32, what.point_count * lanes)
     made.made = scope.local(F32, what.transform.results**2 * lanes)
-    phases = [_as_phases, _as_one_phase][not what.is_ahead](made)
-    return group.kernel(name, [scope], phases)
+    return group.kernel(name, [scope], _as_phases(made) if what.is_ahead else _as_one_phase(made))
 
 
 def _as_one_phase(winograd: Winograd) -> list[Phase]:
@@ -116,10 +117,10 @@ def _as_phases(winograd: Winograd) -> list[Phase]:
     in_task = -(-groups * what.tile_count // TASKS_OF_TILES)
     blocks = -(-what.tile_count // in_task)
     phases = []
-    for part in (_transform_image, _transform_results):
+    for transform in (_transform_image, _transform_results):
         with scope.block() as body:
             channels, first, last = _tiles_of_task(winograd, in_task, blocks)
-            part(winograd, Block(channels, first, last, index(0)))
+            transform(winograd, Block(channels, first, last, index(0)))
         phases.append(Phase(groups * blocks, tuple(body)))
     parts = min(what.panels, -(-TASKS_OF_PRODUCTS // (groups * points)))
     size = -(-what.panels // parts)
@@ -149,9 +150,7 @@ def _matrix_start(winograd: Winograd, block: Block, point: Affine, step: int) ->
     return scope.let(scope.place(scope.space.multiply(place if what.is_ahead else point, step)), "x")
 
 
-def _each_tile(
-    winograd: Winograd, block: Block, visit: Callable[[Place, Expr], None]
-) -> None:
+def _each_tile(winograd: Winograd, block: Block, visit: Callable[[Place, Expr], None]) -> None:
     """Visit tiles by image, row and column of tiles, and by their number in memory."""
     scope, what = winograd.scope, winograd.what
     with scope.loop(block.first, block.last, 1, "t") as name:
@@ -201,22 +200,25 @@ def _transform_tile(winograd: Winograd, block: Block, place: Place, to: Expr, is
     points, inputs = what.transform.points, what.shape.inputs
     corner = tuple(scope.space.multiply(one, what.transform.results) for one in place[1:])
 
+    facts = dict(winograd.node.attributes)
+
     def visit(inner: Affine, lane: Lane | None) -> None:
         lanes = lane.count if lane else 1
         channel = scope.space.add(scope.space.multiply(block.channels, inputs), inner)
         with scope.axis(points, "u") as column:
             elements = group.elements(scope, lane=lane)
             values = []
-            for row in range(points):
-                tap = (constant(row), column)
-                at, guards = windowed(elements, winograd.source, corner, tap, dict(winograd.node.attributes), 0)
+            for number in range(points):
+                tap = (constant(number), column)
+                at, guards = windowed(elements, winograd.source, corner, tap, facts, 0.0)
                 where = (place[0], channel, *at)
                 found = elements.within(winograd.source, where, guards if is_guarded else (), 0.0)
                 values.append(scope.let(splat(found, lanes), "d"))
             _hold(winograd, combined(scope, what.transform.image, values), column, lanes)
         with scope.axis(points, "u") as row:
             values = _held(winograd, row, lanes)
-            start = scope.let(plus(to, scope.place(_scaled(scope, row, points * what.image_step, inner))), "to")
+            point = _scaled(scope, row, points * what.image_step, inner)
+            start = scope.let(plus(to, scope.place(point)), "to")
             for number, value in enumerate(combined(scope, what.transform.image, values)):
                 scope.emit(Store(winograd.image, plus(start, index(number * what.image_step)), value))
 
@@ -347,15 +349,15 @@ def _transform_back(winograd: Winograd, start: Expr) -> None:
     with scope.axis(points, "u") as column:
         first = scope.let(plus(start, scope.place(scope.space.multiply(column, what.result_step))), "x")
         values: list[Expr] = []
-        for row in range(points):
-            place = plus(first, index(row * points * what.result_step))
+        for number in range(points):
+            place = plus(first, index(number * points * what.result_step))
             values.append(scope.let(Load(winograd.result, place, Kind(F32, lanes)), "d"))
         _hold(winograd, combined(scope, what.transform.result, values), column, lanes)
     with scope.axis(results, "u") as row:
         values = _held(winograd, row, lanes)
         for number, value in enumerate(combined(scope, what.transform.result, values)):
-            place = scope.space.multiply(_scaled(scope, row, results, constant(number)), lanes)
-            scope.emit(Store(winograd.made, scope.place(place), value))
+            to = scope.space.multiply(_scaled(scope, row, results, constant(number)), lanes)
+            scope.emit(Store(winograd.made, scope.place(to), value))
 
 
 def _finish(winograd: Winograd, block: Block, place: Place, channel: Affine) -> None:
@@ -377,9 +379,7 @@ def _finish(winograd: Winograd, block: Block, place: Place, channel: Affine) -> 
         _finish_channels(winograd, block, (place[0], *out), channel, held)
 
 
-def _finish_channels(
-    winograd: Winograd, block: Block, out: Place, channel: Affine, held: Affine
-) -> None:
+def _finish_channels(winograd: Winograd, block: Block, out: Place, channel: Affine, held: Affine) -> None:
     """A vector of channels of one result."""
     scope, what, group = winograd.scope, winograd.what, winograd.group
     outputs = what.shape.outputs

@@ -1,8 +1,9 @@
 """Which convolutions are computed by Winograd's method, with which tiles, and how the work is cut.
 
-Cost and accuracy decide. The cost is an estimate from the target's row: arithmetic, what the transforms load and
-store, and weights that come from memory. The accuracy is the expected error against that of the direct convolution,
-which adds all taps and channels one after another: a transform makes it larger, but its sums are shorter.
+Cost and accuracy decide. The cost is an estimate from the target's row: arithmetic, what the transforms load
+and store, and weights that come from memory. The accuracy is the expected error against that of the direct
+convolution, which adds all taps and channels one after another: a transform makes it larger, but its sums are
+shorter.
 """
 
 from collections.abc import Callable
@@ -19,8 +20,8 @@ from ourcompiler.ir.types import DType
 from ourcompiler.targets import Target
 
 DEPTH_IN_PART = 128
-"""Channels that are added one after another; the sums of parts are added up: shorter sums round less, and the part of
-a panel of weights stays in the nearest cache."""
+"""Channels that are added one after another; the sums of parts are added up: shorter sums round less, and the
+part of a panel of weights stays in the nearest cache."""
 MOST_ERROR = 2.0
 """What the expected error may be, relative to that of the direct convolution."""
 LEAST_GAIN = 1.2
@@ -30,7 +31,7 @@ FAR_BYTES = 2.0
 EFFICIENCY = 0.85
 """What products reach of the peak."""
 TRANSFORM_STEPS = 9
-"""Instructions of both passes of a transform for each element of a tile: two loads, two stores, arithmetic."""
+"""Instructions of both passes of a transform for each element of a tile: loads, stores, arithmetic."""
 PACKING_STEPS = 3
 """Instructions for each element of the image that the direct convolution copies for each tap."""
 TILES_IN_BLOCK = 64
@@ -40,10 +41,10 @@ FEWEST_TILES = 32
 NEAR_CACHES = 4
 """Second caches that such weights may take: they are read from the third then."""
 LEAST_TASKS = 8
-"""With fewer blocks all tiles are transformed before anything is multiplied, so that points and panels are shared
-out, not blocks."""
+"""With fewer blocks all tiles are transformed before anything is multiplied, so that points and panels are
+shared out, not blocks."""
 PADDING = 16
-"""Elements between the matrices of two points: at a power of two all would lie in the same lines of a cache."""
+"""Elements between the matrices of two points: at a power of two all would share a few lines of a cache."""
 
 
 @dataclass(frozen=True, slots=True)
