@@ -126,7 +126,7 @@ class OursSession:
         return Profile(entries, round(median(totals)), "the runtime's own clock around every kernel call")
 
 
-OPTIMISATIONS = ("rewrite", "sink", "layout")
+OPTIMISATIONS = ("rewrite", "sink", "layout", "winograd")
 """What the compiler can leave out, in the order in which it does them; a test holds them to its own list."""
 
 

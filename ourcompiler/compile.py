@@ -16,7 +16,7 @@ from ourcompiler.onnx_in.load import load
 from ourcompiler.passes.combination import combinations
 from ourcompiler.passes.judge import Judge
 from ourcompiler.passes.layout import choose, storages
-from ourcompiler.pipeline import LAYOUT, optimize
+from ourcompiler.pipeline import LAYOUT, WINOGRAD, optimize
 from ourcompiler.profiles import EMPTY
 from ourcompiler.program import Program, make_program
 from ourcompiler.stored import Package, key_of, read
@@ -32,7 +32,7 @@ MOST_FILES = 4096
 def program_of(graph: Graph, wanted: Target, without: Sequence[str] = ()) -> Program:
     """Lower an optimised graph."""
     layouts = {} if LAYOUT in without else storages(choose(graph))
-    return make_program(graph, wanted, layouts)
+    return make_program(graph, wanted, layouts, winograd=WINOGRAD not in without)
 
 
 def compile_network(

@@ -41,8 +41,8 @@ PIPELINE = (
 )
 """From the imported graph to fused nodes."""
 
-LAYOUT = "layout"
-SWITCHES = (*(step.name for step in PIPELINE if step.optional), LAYOUT)
+LAYOUT, WINOGRAD = "layout", "winograd"
+SWITCHES = (*(step.name for step in PIPELINE if step.optional), LAYOUT, WINOGRAD)
 """What `without` may name."""
 
 

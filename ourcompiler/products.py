@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ourcompiler.codegen import gemm
+from ourcompiler.codegen import gemm, winograd_plan
 from ourcompiler.codegen.attention import parts
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.lower import anchor_of
@@ -44,6 +44,10 @@ def products(graph: Graph, target: Target, storages: Mapping[str, Storage]) -> l
 
 
 def _product(group: Group) -> Node | None:
-    """The product that a kernel is made around; attention and chains have a plan of their own."""
+    """The product that a kernel is made around; attention, chains and Winograd's method have a plan of their
+    own.
+    """
     anchor, kind = anchor_of(group)
-    return anchor if kind is Role.PRODUCT and parts(group.body) is None else None
+    if kind is not Role.PRODUCT or parts(group.body) is not None:
+        return None
+    return anchor if winograd_plan.plan(group, anchor) is None else None

@@ -81,12 +81,16 @@ def _write(file: BinaryIO, array: Array, blob: Blob) -> None:
     file.write(data.reshape(-1).view(np.uint8).data if data.size else b"")
 
 
-def make_program(graph: Graph, target: Target, storages: Mapping[str, Storage]) -> Program:
-    """Lower every fused node of the graph and plan its memory."""
+def make_program(
+    graph: Graph, target: Target, storages: Mapping[str, Storage], *, winograd: bool = True
+) -> Program:
+    """Lower every fused node of the graph and plan its memory; `winograd` says whether convolutions may be
+    computed by Winograd's method.
+    """
     placement = place(graph, storages)
     storages = placement.storages
     graph = _placed(graph, placement)
-    lowered = [lower(group, node) for node, group in _groups(graph, target, storages)]
+    lowered = [lower(group, node) for node, group in _groups(graph, target, storages, winograd)]
     weights = _Weights(graph, storages)
     arena = _arena(graph, lowered, placement)
     inputs = {name: number for number, name in enumerate(graph.inputs)}
@@ -133,7 +137,7 @@ def make_program(graph: Graph, target: Target, storages: Mapping[str, Storage]) 
 def groups_of(graph: Graph, target: Target, storages: Mapping[str, Storage]) -> list[tuple[Node, Group]]:
     """Every fused node with what its kernel is made from."""
     placement = place(graph, storages)
-    return list(_groups(_placed(graph, placement), target, placement.storages))
+    return list(_groups(_placed(graph, placement), target, placement.storages, winograd=True))
 
 
 def _placed(graph: Graph, placement: Placement) -> Graph:
@@ -142,13 +146,15 @@ def _placed(graph: Graph, placement: Placement) -> Graph:
     return replace(graph, nodes=tuple(nodes), types={**graph.types, **_types_of(nodes)})
 
 
-def _groups(graph: Graph, target: Target, storages: Mapping[str, Storage]) -> Iterator[tuple[Node, Group]]:
+def _groups(
+    graph: Graph, target: Target, storages: Mapping[str, Storage], winograd: bool
+) -> Iterator[tuple[Node, Group]]:
     constants = frozenset(graph.constants)
     for node in graph.nodes:
         assert node.body is not None
         names = (*node.inputs, *node.outputs)
         own = {name: storages.get(name) or dense(graph.types[name].shape) for name in names}
-        yield node, Group(node.body, own, target, constants & set(node.inputs))
+        yield node, Group(node.body, own, target, constants & set(node.inputs), winograd)
 
 
 def _output_numbers(graph: Graph) -> dict[str, int]:

@@ -142,11 +142,11 @@ def _program(
 ) -> "tuple[tuple[Choice, ...], Program]":
     """The layouts of a planned graph, and everything that its package is written from."""
     from ourcompiler.passes.layout import choose, storages
-    from ourcompiler.pipeline import LAYOUT
+    from ourcompiler.pipeline import LAYOUT, WINOGRAD
     from ourcompiler.program import make_program
 
     choices = () if LAYOUT in without else choose(graph)
-    return choices, make_program(graph, wanted, storages(choices))
+    return choices, make_program(graph, wanted, storages(choices), winograd=WINOGRAD not in without)
 
 
 def _profile(

@@ -16,13 +16,15 @@ from ourcompiler.targets import Target
 @dataclass(frozen=True, slots=True)
 class Group:
     """`storages` has the layout of every input and output of the body, by their names in the body;
-    `constant_inputs` are the inputs that are known when compiling.
+    `constant_inputs` are the inputs that are known when compiling; `winograd` says whether convolutions may
+    be computed by Winograd's method.
     """
 
     body: Graph
     storages: Mapping[str, Storage]
     target: Target
     constant_inputs: frozenset[str] = frozenset()
+    winograd: bool = True
 
     @property
     def read(self) -> tuple[str, ...]:

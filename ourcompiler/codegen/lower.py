@@ -6,7 +6,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from ourcompiler.codegen import attention, finish, gemm, nest, rows, sequential, window
+from ourcompiler.codegen import (
+    attention,
+    finish,
+    gemm,
+    nest,
+    rows,
+    sequential,
+    window,
+    winograd,
+    winograd_plan,
+)
 from ourcompiler.codegen.contraction import Contraction, Tile, goes_by_channel, panel_count
 from ourcompiler.codegen.gemm_right import right_array_shape
 from ourcompiler.codegen.group import Group
@@ -139,11 +149,29 @@ def _window(group: Group, anchor: Node) -> tuple[Kernel, list[Argument]]:
     return replace(kernel, buffers=(*kernel.buffers, Buffer(weights, DType.F32, not is_known))), [extra]
 
 
+def _winograd(group: Group, anchor: Node, what: winograd_plan.Plan) -> tuple[Kernel, list[Argument]]:
+    shape = what.weights_shape
+    form = f"winograd {what.transform.results} {'x'.join(map(str, shape))}"
+    packed = Packed(anchor.inputs[1], form, 4 * int(np.prod(shape)), winograd_plan.packer(what))
+    extra: list[Argument] = [packed]
+    if what.is_ahead:
+        extra += [Workspace(DType.F32, count) for count in (what.image_count, what.result_count)]
+    names = tuple(f"b{number}" for number in range(len(group.stored), len(group.stored) + len(extra)))
+    kernel = winograd.lower(group, anchor, "kernel", what, names)
+    buffers = tuple(
+        Buffer(name, DType.F32, isinstance(one, Workspace)) for name, one in zip(names, extra, strict=True)
+    )
+    return replace(kernel, buffers=(*kernel.buffers, *buffers)), extra
+
+
 def _product(group: Group, anchor: Node) -> tuple[Kernel, list[Argument]]:
+    by_tiles = winograd_plan.plan(group, anchor)
+    after = finish.finish(group.body, anchor)
+    if by_tiles is not None and after is None:
+        return _winograd(group, anchor, by_tiles)
     what, tile, _ = gemm.plan(group, anchor)
     right = f"b{len(group.stored)}"
     extra: list[Argument] = [_right_side(group, anchor, what, tile)]
-    after = finish.finish(group.body, anchor)
     if after is None:
         count = gemm.left_count(group, anchor)
         left = f"b{len(group.stored) + 1}" if count else ""

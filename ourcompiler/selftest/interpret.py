@@ -11,7 +11,7 @@ from ourcompiler.ir.types import DType
 from ourcompiler.kernel.check import execute, poison
 from ourcompiler.passes.concat import place
 from ourcompiler.passes.layout import choose, storages
-from ourcompiler.pipeline import LAYOUT, optimize
+from ourcompiler.pipeline import LAYOUT, WINOGRAD, optimize
 from ourcompiler.program import laid_out
 from ourcompiler.storage import Storage, dense
 from ourcompiler.targets import Target
@@ -34,7 +34,8 @@ def interpret(
         types |= {name: node.body.types[name] for name in node.outputs}
         names = (*node.inputs, *node.outputs)
         own = {name: layouts.get(name) or dense(types[name].shape) for name in names}
-        lowered = lower(Group(node.body, own, target, frozenset(whole.constants) & set(node.inputs)), node)
+        known = frozenset(whole.constants) & set(node.inputs)
+        lowered = lower(Group(node.body, own, target, known, WINOGRAD not in without), node)
         arrays = []
         for one in lowered.arguments:
             match one:

@@ -233,4 +233,4 @@ def test_every_optimisation_can_be_switched_off_by_name() -> None:
     for start in range(len(OPTIMISATIONS)):
         tail = OPTIMISATIONS[start:]
         assert OURS.variants[f"without-{'-'.join(tail)}"] == {"without": ",".join(tail)}
-    assert OURS.variant("without-sink-layout").conversion(ONE) != OURS.conversion(ONE)
+    assert OURS.variant("without-layout-winograd").conversion(ONE) != OURS.conversion(ONE)

@@ -1,0 +1,245 @@
+"""Which convolutions are computed by Winograd's method, with which tiles, and how the work is cut.
+
+Cost and accuracy decide. The cost is an estimate from the target's row: arithmetic, what the transforms load
+and store, and weights that come from memory. The accuracy is the expected error against that of the direct
+convolution, which adds all taps and channels one after another: a transform makes it larger, but its sums are
+shorter.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from math import prod, sqrt
+
+import numpy as np
+
+from ourcompiler.codegen.contraction import Tile, choose_tile, panel_count
+from ourcompiler.codegen.group import Group
+from ourcompiler.codegen.toom_cook import POINTS, TAPS, Transform, transform
+from ourcompiler.ir.graph import Array, Node
+from ourcompiler.ir.types import DType
+from ourcompiler.targets import Target
+
+DEPTH_IN_PART = 128
+"""Channels that are added one after another; the sums of parts are added up: shorter sums round less, and the
+part of a panel of weights stays in the nearest cache."""
+MOST_ERROR = 2.0
+"""What the expected error may be, relative to that of the direct convolution."""
+LEAST_GAIN = 1.2
+"""What the estimate has to promise: it knows no caches."""
+FAR_BYTES = 2.0
+"""Weights come from memory, where a byte costs about this many times what it does in the caches."""
+EFFICIENCY = 0.85
+"""What products reach of the peak."""
+TRANSFORM_STEPS = 9
+"""Instructions of both passes of a transform for each element of a tile: loads, stores, arithmetic."""
+PACKING_STEPS = 3
+"""Instructions for each element of the image that the direct convolution copies for each tap."""
+TILES_IN_BLOCK = 64
+"""Tiles that a task takes at least, where there are as many: all weights go by once for each block."""
+FEWEST_TILES = 32
+"""The same where all weights stay in a cache."""
+NEAR_CACHES = 4
+"""Second caches that such weights may take: they are read from the third then."""
+LEAST_TASKS = 8
+"""With fewer blocks all tiles are transformed before anything is multiplied, so that points and panels are
+shared out, not blocks."""
+PADDING = 16
+"""Elements between the matrices of two points: at a power of two all would share a few lines of a cache."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """A convolution of 3 × 3 taps: images, channels in and out of each group, sizes of the result."""
+
+    images: int
+    groups: int
+    inputs: int
+    outputs: int
+    height: int
+    width: int
+
+    def tiles(self, results: int) -> tuple[int, int, int]:
+        """Images, tiles down and across."""
+        return self.images, -(-self.height // results), -(-self.width // results)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """`block` tiles a task; if `is_ahead` all of them are one block, and each part a phase."""
+
+    shape: Shape
+    transform: Transform
+    tile: Tile
+    block: int
+    is_ahead: bool
+
+    @property
+    def tiles(self) -> tuple[int, int, int]:
+        """Images, tiles down and across."""
+        return self.shape.tiles(self.transform.results)
+
+    @property
+    def tile_count(self) -> int:
+        """Tiles of one group."""
+        return prod(self.tiles)
+
+    @property
+    def point_count(self) -> int:
+        """Products of matrices of one group."""
+        return self.transform.points**2
+
+    @property
+    def panels(self) -> int:
+        """Panels of weights of a point."""
+        return panel_count(self.shape.outputs, self.tile)
+
+    @property
+    def image_step(self) -> int:
+        """Elements of the transformed image from one point to the next."""
+        return self.block * self.shape.inputs + PADDING
+
+    @property
+    def result_step(self) -> int:
+        """Elements of the products from one point to the next."""
+        return self.block * self.panels * self.tile.columns + PADDING
+
+    @property
+    def copies(self) -> int:
+        """Blocks that are in memory at once, in a thread's or, for all groups, in the arena."""
+        return self.shape.groups if self.is_ahead else 1
+
+    @property
+    def image_count(self) -> int:
+        """Elements of the transformed image."""
+        return self.copies * self.point_count * self.image_step
+
+    @property
+    def result_count(self) -> int:
+        """Elements of the products."""
+        return self.copies * self.point_count * self.result_step
+
+    @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """Groups, points, panels, channels, columns of a panel."""
+        shape = self.shape
+        return (shape.groups, self.point_count, self.panels, shape.inputs, self.tile.columns)
+
+
+def plan(group: Group, node: Node) -> Plan | None:
+    """How the convolution is computed by Winograd's method; None if it is not."""
+    shape = _shape(group, node)
+    if shape is None or not group.winograd:
+        return None
+    results = choose(shape, group.target)
+    return None if results is None else cut(shape, results, group.target)
+
+
+def _shape(group: Group, node: Node) -> Shape | None:
+    """The convolution's sizes, if it has 3 × 3 taps side by side and weights that are known."""
+    if node.op != "Conv" or node.inputs[1] not in group.constant_inputs:
+        return None
+    types = group.body.types
+    weight, out = types[node.inputs[1]], types[node.output].shape
+    plain = (*node["strides"], *node["dilations"]) == (1, 1, 1, 1)
+    if weight.shape[2:] != (TAPS, TAPS) or weight.dtype is not DType.F32 or not plain:
+        return None
+    groups = node["group"]
+    return Shape(out[0], groups, weight.shape[1], weight.shape[0] // groups, out[2], out[3])
+
+
+def choose(shape: Shape, target: Target) -> int | None:
+    """Results of a tile along an axis, the cheapest of those that are accurate enough; None for the direct
+    convolution.
+    """
+    rated = [
+        (seconds(shape, results, target), results)
+        for results in POINTS
+        if relative_error(transform(results), shape.inputs) <= MOST_ERROR
+    ]
+    if shape.inputs < target.lanes or not rated:
+        return None
+    best, results = min(rated)
+    return results if best * LEAST_GAIN < direct_seconds(shape, target) else None
+
+
+def relative_error(what: Transform, inputs: int) -> float:
+    """The expected error relative to that of the direct convolution. A sum of n terms one after another has
+    about the error of the square root of n/2 roundings.
+    """
+    part = min(inputs, DEPTH_IN_PART)
+    return what.amplification * sqrt((part + inputs / part) / (TAPS**2 * inputs))
+
+
+def direct_seconds(shape: Shape, target: Target) -> float:
+    """What a product by tiles in registers takes for the direct convolution, about."""
+    rows, weights = shape.images * shape.height * shape.width, TAPS**2 * shape.inputs * shape.outputs
+    packed = PACKING_STEPS * rows * TAPS**2 * shape.inputs / _elements_per_second(target)
+    return shape.groups * (
+        _product_seconds(rows, TAPS**2 * shape.inputs, shape.outputs, target) + packed + _far(weights, target)
+    )
+
+
+def seconds(shape: Shape, results: int, target: Target) -> float:
+    """What it takes with tiles of so many results along an axis, about."""
+    rows, points = prod(shape.tiles(results)), transform(results).points ** 2
+    moved = points * rows * (shape.inputs + shape.outputs)
+    block = min(rows, TILES_IN_BLOCK) * moved // rows
+    is_near = 4 * block <= target.l2_bytes
+    return shape.groups * (
+        points * _product_seconds(rows, shape.inputs, shape.outputs, target)
+        + TRANSFORM_STEPS * moved / _elements_per_second(target)
+        + (0.0 if is_near else 2 * 4 * moved / target.bytes_per_second)
+        + _far(points * shape.inputs * shape.outputs, target)
+    )
+
+
+def _elements_per_second(target: Target) -> float:
+    """Elements that go through an instruction, in vectors at two a cycle as multiply-adds do."""
+    return target.flops_per_second / 2
+
+
+def _product_seconds(rows: int, depth: int, columns: int, target: Target) -> float:
+    """Tiles of registers as if all were whole."""
+    tile = choose_tile(rows, columns, target.lanes, target.registers)
+    whole = -(-rows // tile.rows) * tile.rows * panel_count(columns, tile) * tile.columns
+    return 2 * whole * depth / (EFFICIENCY * target.flops_per_second)
+
+
+def _far(count: int, target: Target) -> float:
+    """Reading so many weights."""
+    return FAR_BYTES * 4 * count / target.bytes_per_second
+
+
+def cut(shape: Shape, results: int, target: Target) -> Plan:
+    """Blocks that stay in the second cache, but not of fewer tiles than pay for reading all weights."""
+    what, count = transform(results), prod(shape.tiles(results))
+    tile_bytes = 4 * what.points**2 * (shape.inputs + shape.outputs)
+    weights_bytes = 4 * what.points**2 * shape.inputs * shape.outputs
+    is_near = weights_bytes <= NEAR_CACHES * target.l2_bytes
+    shared = -(-count * shape.groups // LEAST_TASKS)
+    wanted = max(TILES_IN_BLOCK, target.l2_bytes // tile_bytes)
+    fitting = max(min(wanted, shared), FEWEST_TILES if is_near else TILES_IN_BLOCK)
+    tile = choose_tile(count, shape.outputs, target.lanes, target.registers)
+    block = min(count, -(-fitting // tile.rows) * tile.rows)
+    is_ahead = shape.groups * -(-count // block) < LEAST_TASKS - 1
+    return Plan(shape, what, tile, count if is_ahead else block, is_ahead)
+
+
+def packer(what: Plan) -> Callable[[Array], Array]:
+    """Weights as the kernel reads them: G g Gᵀ of each filter, panel by panel."""
+    shape, columns = what.shape, what.tile.columns
+    weights = np.array([[float(one) for one in row] for row in what.transform.weights])
+    both = np.kron(weights, weights)
+
+    def make(array: Array) -> Array:
+        filters = array.reshape(shape.groups, shape.outputs, shape.inputs, TAPS**2)
+        found = np.zeros(what.weights_shape, np.float32)
+        for number in range(shape.groups):
+            for panel in range(what.panels):
+                part = filters[number, panel * columns : (panel + 1) * columns]
+                taps = part.transpose(2, 1, 0).reshape(TAPS**2, -1).astype(np.float64)
+                points = (both @ taps).reshape(-1, shape.inputs, part.shape[0])
+                found[number, :, panel, :, : part.shape[0]] = points
+        return found
+
+    return make

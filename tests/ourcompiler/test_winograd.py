@@ -1,0 +1,317 @@
+"""Winograd's convolution: matrices in exact arithmetic, the rule that chooses, and kernels in all the ways in
+which kernels are checked, for tiles of every size and for blocks of tiles as well as for phases.
+"""
+
+import shutil
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from ourcompiler import package, reference, toolchain
+from ourcompiler.build import Builder
+from ourcompiler.codegen import winograd_plan
+from ourcompiler.codegen.combine import combined
+from ourcompiler.codegen.scope import Scope
+from ourcompiler.codegen.toom_cook import POINTS, toom_cook, transform
+from ourcompiler.codegen.winograd_plan import MOST_ERROR, Shape, choose, relative_error
+from ourcompiler.compile import program_of
+from ourcompiler.ir.graph import Array, Graph
+from ourcompiler.ir.types import DType, TensorType
+from ourcompiler.kernel.ir import Apply, Expr, Kind, Let, Name, Number
+from ourcompiler.ops.conv import conv_facts
+from ourcompiler.pipeline import optimize
+from ourcompiler.program import Program
+from ourcompiler.selftest.compare import error_of
+from ourcompiler.selftest.interpret import interpret
+from ourcompiler.selftest.standalone import run_program
+from ourcompiler.selftest.together import joined, run_all
+from ourcompiler.targets import runnable_here, target
+from tests.ourcompiler.test_checked_builds import TRAPS, compiled_by_gcc
+
+RESULTS = sorted(POINTS)
+TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True)
+class Case:
+    """A convolution of 3 × 3 taps: images, channels, sizes, groups, border, and what is around it."""
+
+    images: int
+    inputs: int
+    outputs: int
+    height: int
+    width: int
+    groups: int = 1
+    pads: tuple[int, int, int, int] = (1, 1, 1, 1)
+    bias: bool = True
+    after: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.inputs}-{self.outputs}-{self.height}x{self.width}-{self.groups}-{self.after}"
+
+
+CASES = (
+    Case(1, 8, 8, 6, 6),
+    Case(2, 16, 20, 5, 7, after="silu"),
+    Case(1, 12, 11, 9, 4, pads=(0, 0, 0, 0), bias=False),
+    Case(1, 24, 48, 8, 8, groups=3, after="residual"),
+    Case(1, 8, 4, 3, 1, pads=(2, 1, 0, 3)),
+    Case(1, 140, 9, 4, 4, after="before"),
+    Case(1, 9, 17, 13, 11, after="nhwc"),
+)
+
+
+def drawn(case: Case, seed: int = 0, *, whole: bool = False) -> tuple[Graph, dict[str, Array]]:
+    """The graph with its weights known, and its input; `whole` numbers if asked for."""
+    random = np.random.default_rng(seed)
+
+    def array(*shape: int, scale: float = 1.0) -> Array:
+        values = random.integers(-3, 4, shape) * 4 if whole else scale * random.standard_normal(shape)
+        return np.asarray(values, np.float32)
+
+    builder = Builder()
+    image = array(case.images, case.inputs, case.height, case.width)
+    each = case.inputs // case.groups
+    x = builder.input("x", TensorType(DType.F32, image.shape))
+    (before,) = builder.add("Relu", [x]) if case.after == "before" else (x,)
+    weight = builder.constant(array(case.outputs, each, 3, 3, scale=(9 * each) ** -0.5))
+    bias = builder.constant(array(case.outputs)) if case.bias else ""
+    facts = {**conv_facts(2, group=case.groups), "pads": case.pads}
+    (y,) = builder.add("Conv", [before, weight, bias], **facts)
+    match case.after:
+        case "silu":
+            y = builder.add("Mul", [y, *builder.add("Sigmoid", [y])])[0]
+        case "residual":
+            y = builder.add("Add", [y, builder.constant(array(*builder.types[y].shape))])[0]
+        case "nhwc":
+            y = builder.add("Transpose", [y], perm=(0, 2, 3, 1))[0]
+    return builder.graph([("y", y)]), {"x": image}
+
+
+@pytest.fixture(params=[(one, blocks) for one in RESULTS for blocks in (False, True)], ids=str)
+def forced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
+    """Every convolution with tiles of so many results, in blocks of a few tiles or as phases."""
+    results: int = request.param[0]
+    in_blocks: bool = request.param[1]
+    monkeypatch.setattr(winograd_plan, "choose", lambda shape, target: results)
+    if in_blocks:
+        monkeypatch.setattr(winograd_plan, "LEAST_TASKS", 1)
+        monkeypatch.setattr(winograd_plan, "FEWEST_TILES", 3)
+        monkeypatch.setattr(winograd_plan, "TILES_IN_BLOCK", 3)
+    return results
+
+
+@pytest.mark.parametrize("name", ["avx512", "avx2", "aarch64"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_kernels_in_python(case: Case, name: str, forced: int) -> None:
+    graph, inputs = drawn(case)
+    found = interpret(graph, inputs, target(name))["y"]
+    assert error_of(found, reference.run(graph, inputs)["y"]) <= TOLERANCE
+
+
+@pytest.mark.parametrize("name", runnable_here())
+@pytest.mark.parametrize("threads", [1, 2])
+def test_kernels_in_c(name: str, threads: int, forced: int, tmp_path: Path) -> None:
+    all_drawn = {str(case): drawn(case) for case in CASES}
+    graphs = {key: graph for key, (graph, _) in all_drawn.items()}
+    inputs = {key: given for key, (_, given) in all_drawn.items()}
+    found = run_all(graphs, inputs, tmp_path, target_name=name, threads=threads)
+    for key, graph in graphs.items():
+        assert error_of(found[key]["y"], reference.run(graph, inputs[key])["y"]) <= TOLERANCE, key
+
+
+def checked() -> tuple[Program, dict[str, Array]]:
+    graph = joined({str(case): drawn(case)[0] for case in CASES})
+    inputs = {f"{case}/x": drawn(case)[1]["x"] for case in CASES}
+    return program_of(optimize(graph), target("avx2")), inputs
+
+
+def check(found: dict[str, Array]) -> None:
+    for case in CASES:
+        wanted = reference.run(*drawn(case))["y"]
+        assert error_of(found[f"{case}/y"], wanted) <= TOLERANCE, case
+
+
+ONE_SIZE = pytest.mark.parametrize("forced", [(4, False), (4, True)], ids=str, indirect=True)
+
+
+@ONE_SIZE
+def test_nothing_undefined_is_done(forced: int, tmp_path: Path) -> None:
+    program, inputs = checked()
+    toolchain.build_program(package.sources_of(program), tmp_path / "model", program.target, flags=TRAPS)
+    check(run_program([str(tmp_path / "model")], program, tmp_path, inputs, threads=2))
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc: Debian package gcc")
+@ONE_SIZE
+def test_nothing_outside_memory_is_touched(forced: int, tmp_path: Path) -> None:
+    program, inputs = checked()
+    model = compiled_by_gcc(program, tmp_path)
+    check(run_program([str(model)], program, tmp_path, inputs, threads=2))
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.builds(
+        Case,
+        images=st.integers(1, 2),
+        inputs=st.sampled_from([1, 4, 8, 10]),
+        outputs=st.sampled_from([2, 8, 12]),
+        height=st.integers(3, 9),
+        width=st.integers(3, 9),
+        groups=st.sampled_from([1, 1, 2]),
+        pads=st.tuples(*[st.integers(0, 2)] * 4),
+        bias=st.booleans(),
+        after=st.sampled_from(["", "silu", "residual", "before", "nhwc"]),
+    ).filter(lambda case: case.inputs % case.groups == 0 and case.outputs // case.groups >= 4),
+    st.sampled_from(RESULTS),
+    st.integers(0, 99),
+)
+def test_any_convolution(case: Case, results: int, seed: int) -> None:
+    graph, inputs = drawn(case, seed)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(winograd_plan, "choose", lambda shape, target: results)
+        found = interpret(graph, inputs, target("aarch64"))["y"]
+    assert error_of(found, reference.run(graph, inputs)["y"]) <= TOLERANCE
+
+
+def test_whole_numbers_stay_exact(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """F(2, 3) halves and quarters weights, which are multiples of four here: nothing is rounded."""
+    monkeypatch.setattr(winograd_plan, "choose", lambda shape, target: 2)
+    case = Case(1, 16, 16, 7, 7)
+    graph, inputs = drawn(case, whole=True)
+    found = run_all({"g": graph}, {"g": inputs}, tmp_path)["g"]["y"]
+    np.testing.assert_array_equal(found, reference.run(graph, inputs)["y"])
+
+
+fractions = st.fractions(-9, 9, max_denominator=9)
+
+
+@pytest.mark.parametrize("results", RESULTS)
+@given(st.data())
+def test_the_matrices_are_a_convolution(results: int, data: st.DataObject) -> None:
+    what = transform(results)
+    image = data.draw(st.lists(fractions, min_size=what.points, max_size=what.points))
+    taps = data.draw(st.lists(fractions, min_size=3, max_size=3))
+
+    def times(matrix: tuple[tuple[Fraction, ...], ...], values: list[Fraction]) -> list[Fraction]:
+        return [sum((a * b for a, b in zip(row, values, strict=True)), Fraction(0)) for row in matrix]
+
+    products = [a * b for a, b in zip(times(what.image, image), times(what.weights, taps), strict=True)]
+    wanted = [sum(image[at + tap] * taps[tap] for tap in range(3)) for at in range(results)]
+    assert times(what.result, products) == wanted
+
+
+@pytest.mark.parametrize("points", [(0, 1), (0, 1, 1), (0, 1, -1, 2)])
+def test_points_that_do_not_fit(points: tuple[int, ...]) -> None:
+    with pytest.raises(ValueError, match=r"F\(2, 3\) needs 3 different points"):
+        toom_cook(tuple(map(Fraction, points)), 2)
+
+
+@given(st.lists(st.lists(st.integers(-2, 2), min_size=4, max_size=4), min_size=1, max_size=5))
+def test_a_matrix_times_values(rows: list[list[int]]) -> None:
+    scope = Scope()
+    values = [Name(f"x{number}", Kind(DType.F32)) for number in range(4)]
+    known = {one.name: float(number * number + 1) for number, one in enumerate(values)}
+
+    def value(expr: Expr) -> float:
+        match expr:
+            case Number(number, _):
+                return float(number)
+            case Name(name, _):
+                return known[name]
+            case Apply(function, arguments, _):
+                a, b, *c = map(value, arguments)
+                return {"add": a + b, "sub": a - b, "mul": a * b, "fma": a * b + sum(c)}[function]
+        raise AssertionError(expr)
+
+    found = combined(scope, [list(map(Fraction, row)) for row in rows], values)
+    for statement in scope.blocks[0]:
+        assert isinstance(statement, Let)
+        known[statement.name] = value(statement.value)
+    given_values = [known[one.name] for one in values]
+    wanted = [sum(a * b for a, b in zip(row, given_values, strict=True)) for row in rows]
+    assert list(map(value, found)) == wanted
+
+
+@pytest.mark.parametrize("results", RESULTS)
+def test_the_expected_error_is_what_is_seen(results: int) -> None:
+    """Single precision by NumPy, in sums of one element after another, against the direct sum."""
+    what, channels, count = transform(results), 96, 200
+    random = np.random.default_rng(results)
+    image = random.standard_normal((count, channels, what.points, what.points)).astype(np.float32)
+    taps = random.standard_normal((channels, 3, 3)).astype(np.float32)
+    exact = np.zeros((count, results, results))
+    direct = exact.astype(np.float32)
+    for row in range(3):
+        for column in range(3):
+            seen = image[:, :, row : row + results, column : column + results]
+            exact += np.einsum("tcij,c->tij", seen, taps[:, row, column], dtype=np.float64)
+            for channel in range(channels):
+                direct += seen[:, channel] * taps[channel, row, column]
+    b, a = (np.array(one, np.float64).astype(np.float32) for one in (what.image, what.result))
+    weights = np.array(what.weights, np.float64)
+    points = (weights @ taps.astype(np.float64) @ weights.T).astype(np.float32)
+    moved = b @ image @ b.T
+    total = np.zeros(moved[:, 0].shape, np.float32)
+    for channel in range(channels):
+        total += moved[:, channel] * points[channel]
+    found = a @ total @ a.T
+
+    def root_mean_square(values: Array) -> float:
+        return float(np.sqrt(np.mean((values - exact) ** 2)))
+
+    ratio = root_mean_square(found) / root_mean_square(direct)
+    assert ratio == pytest.approx(relative_error(what, channels), rel=0.25)
+
+
+def test_what_is_too_inaccurate_is_never_chosen() -> None:
+    errors = {one: [relative_error(transform(one), count) for count in (8, 64, 512)] for one in RESULTS}
+    assert max(errors[2] + errors[4]) <= MOST_ERROR < min(errors[6])
+    assert errors[4][2] < 1 < errors[4][0], "shorter sums make up for the transform"
+
+
+@pytest.mark.parametrize(
+    ("shape", "results"),
+    [
+        (Shape(1, 1, 512, 512, 64, 64), 4),
+        (Shape(1, 1, 64, 64, 80, 80), 4),
+        (Shape(1, 1, 1280, 1280, 8, 8), 2),  # the weights of larger tiles take longer to come
+        (Shape(1, 1, 1280, 1280, 4, 4), None),
+        (Shape(1, 1, 3, 64, 224, 224), None),
+    ],
+)
+def test_the_rule(shape: Shape, results: int | None) -> None:
+    assert choose(shape, target("avx2")) == results
+
+
+def forms_of(graph: Graph, *without: str) -> list[str]:
+    program = program_of(optimize(graph), target("avx2"), without)
+    return [blob.form for _, _, blob in program.sources if blob.form]
+
+
+def conv(weight_is_known: bool = True, **facts: int) -> Graph:
+    builder = Builder()
+    x = builder.input("x", TensorType(DType.F32, (1, 64, 40, 40)))
+    one = TensorType(DType.F32, (64, 64, 3, 3))
+    weight = builder.constant(np.ones(one.shape, np.float32)) if weight_is_known else builder.input("w", one)
+    return builder.graph([("y", builder.add("Conv", [x, weight, ""], **conv_facts(2, **facts))[0])])
+
+
+def test_it_can_be_left_out() -> None:
+    assert forms_of(conv(pads=1))[0].startswith("winograd 4 ")
+    assert forms_of(conv(pads=1), "winograd")[0].startswith("panels ")
+
+
+@pytest.mark.parametrize("facts", [{"strides": 2}, {"dilations": 2}])
+def test_only_taps_side_by_side(facts: dict[str, int]) -> None:
+    assert forms_of(conv(**facts))[0].startswith("panels ")
+
+
+def test_weights_of_the_run_are_not_transformed() -> None:
+    assert forms_of(conv(weight_is_known=False, pads=1)) == []
