@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ourcompiler.codegen import gemm, winograd_plan
+from ourcompiler.codegen import finish, gemm, winograd_plan
 from ourcompiler.codegen.attention import parts
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.lower import anchor_of
@@ -48,6 +48,7 @@ def _product(group: Group) -> Node | None:
     own.
     """
     anchor, kind = anchor_of(group)
-    if kind is not Role.PRODUCT or parts(group.body) is not None:
+    if anchor is None or kind is not Role.PRODUCT or parts(group.body) is not None:
         return None
-    return anchor if winograd_plan.plan(group, anchor) is None else None
+    by_tiles = winograd_plan.plan(group, anchor) is not None and finish.finish(group.body, anchor) is None
+    return None if by_tiles else anchor

@@ -176,7 +176,7 @@ def network(cases: Mapping[int, str]) -> Graph:
         if kind == "conv":
             image = builder.input("x", TensorType(DType.F32, (1, 24, rows, 5)))
             weight = builder.constant(draw((50, 24, 3, 3)).astype(np.float32))
-            facts = {"strides": (1, 1), "pads": (1, 1, 1, 1), "dilations": (1, 1), "group": 1}
+            facts = {"strides": (1, 2), "pads": (1, 1, 1, 1), "dilations": (1, 1), "group": 1}
             (made,) = builder.add("Conv", (image, weight), **facts)
         else:
             left = builder.input("x", TensorType(DType.F32, (rows, 70)))
