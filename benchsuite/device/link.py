@@ -18,6 +18,8 @@ LEAST_BYTES_A_SECOND = 1_000_000
 PIECE_BYTES = 1 << 20
 WHOLE_HASH_BYTES = 8 * PIECE_BYTES
 PART = ".part"
+DAMAGED = 9
+"""Exit code of scripts that find no file, or another than was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,7 +100,7 @@ def digest_script(path: str, byte_count: int) -> str:
     A stream that was cut or torn shows in size and end, and hashing gigabytes takes longer than sending them.
     """
     quoted = shlex.quote(path)
-    size = f"[ -f {quoted} ] && stat -c %s {quoted} || exit 9; "
+    size = f"[ -f {quoted} ] && stat -c %s {quoted} || exit {DAMAGED}; "
     if byte_count <= WHOLE_HASH_BYTES:
         return f"{size}sha256sum < {quoted}"
     return f"{size}{{ head -c {PIECE_BYTES} {quoted}; tail -c {PIECE_BYTES} {quoted}; }} | sha256sum"
@@ -129,26 +131,32 @@ def push_whole(link: Link, local: Path, remote: str, send: Callable[[str], None]
     """Send to `remote`.part, compare, rename: `remote` is never half a file. `send` moves the bytes."""
     part, size = remote + PART, local.stat().st_size
     send(part)
-    compare = digest_script(part, size)
-    answer = link.shell(compare, transfer_limit_s(size))
-    expected = [str(size), local_digest(local, size)]
-    if answer.out.split()[:2] != expected:
-        link.shell(f"rm -f {shlex.quote(part)}")
+    quoted, place = shlex.quote(part), shlex.quote(remote)
+    expected = f"{size} {local_digest(local, size)}"
+    script = (
+        f"t=$({digest_script(part, size)}); set -- $t\n"
+        f'[ "$1 $2" = "{expected}" ] || {{ rm -f {quoted}; exit {DAMAGED}; }}\n'
+        f"mv -f {quoted} {place}"
+    )
+    answer = link.shell(script, transfer_limit_s(size))
+    if answer.code == DAMAGED:
         raise LinkDown(f"{local.name} arrived damaged")
-    moved = link.shell(f"mv -f {shlex.quote(part)} {shlex.quote(remote)}")
-    if moved.code:
-        raise refused(link, "a file could not be put in its place", moved.err, remote)
+    if answer.code:
+        raise refused(link, "a file could not be put in its place", answer.err, remote)
 
 
 def pull_whole(link: Link, remote: str, local: Path, receive: Callable[[Path], None]) -> None:
     """The other way round: beside its place, compared, renamed."""
-    size = remote_size(link, remote)
     part = local.with_name(local.name + PART)
     try:
-        receive(part)
+        try:
+            receive(part)
+        except BenchError:
+            remote_size(link, remote)  # says so when there is none
+            raise
+        size = part.stat().st_size
         answer = link.shell(digest_script(remote, size), transfer_limit_s(size))
-        arrived = part.stat().st_size
-        if answer.out.split()[:2] != [str(arrived), local_digest(part, size)]:
+        if answer.out.split()[:2] != [str(size), local_digest(part, size)]:
             raise LinkDown(f"{local.name} arrived damaged")
         part.replace(local)
     finally:

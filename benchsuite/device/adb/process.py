@@ -20,24 +20,25 @@ LEAST_FREE_KILOBYTES = 512
 DEAD, RUNNING, NO_SPACE = 42, 41, 43
 
 FUNCTIONS = r"""
-started() { { read -r l < /proc/$1/stat; } 2>/dev/null || return 1
+started() { { l=$(</proc/$1/stat); } 2>/dev/null || return 1
     set -- ${l##*\) }; [ "$1" != Z ] && echo ${20}; }
 alive() { [ -n "$1" ] && [ "$(started $1)" = "$2" ]; }
 is_alive() { { read -r p s < "$1"; } 2>/dev/null && alive "$p" "$s"; }
+move() { rename "$1" "$2" 2>/dev/null || mv -f "$1" "$2"; }
 """
 """A process is known by number and start time (field 22 of its stat); a number alone may be another's by
-now.
+now. `rename`, `print` and `builtin sleep` are Android's shell's own: no program is started.
 """
 
 RUN_SCRIPT = (
     FUNCTIONS
     + r"""
-echo $$ $(started $$) > session.part && mv session.part session
+echo $$ $(started $$) > session.part && move session.part session
 %(setup)s
 %(command)s > log 2>&1 < /dev/null &
-echo $! $(started $!) > worker.part && mv worker.part worker
+echo $! $(started $!) > worker.part && move worker.part worker
 wait $!
-echo $? > rc.part && mv rc.part rc
+echo $? > rc.part && move rc.part rc
 is_alive waiter && kill -USR1 $p
 """
 )
@@ -45,8 +46,13 @@ is_alive waiter && kill -USR1 $p
 START_SCRIPT = r"""
 mkdir %(folder)s 2>/dev/null || { [ -d %(folder)s ] && exit 0
     mkdir -p %(parent)s && mkdir %(folder)s || exit 43; }
-cd %(folder)s && printf %%s %(script)s > run.sh || exit 43
+cd %(folder)s && print -r -- %(script)s > run.sh || exit 43
 setsid nohup sh run.sh < /dev/null > /dev/null 2>&1 &
+"""
+
+REQUEST_SCRIPT = r"""
+[ -e request-%(number)d ] || {
+    print -r -- %(line)s > request.part && move request.part request-%(number)d; }
 """
 
 ASK_SCRIPT = (
@@ -54,32 +60,37 @@ ASK_SCRIPT = (
     + r"""
 cd %(folder)s || exit 42
 trap : USR1
-sleep %(seconds)d < /dev/null > /dev/null 2>&1 & sleeper=$!
+{ builtin sleep %(seconds)d || sleep %(seconds)d; } < /dev/null > /dev/null 2>&1 & sleeper=$!
 trap "kill $sleeper 2>/dev/null" USR1
-echo $$ $(started $$) > waiter.part && mv waiter.part waiter || { kill $sleeper; exit 43; }
-[ -e request-%(number)d ] || { printf '%%s\n' %(line)s > request.part &&
-    mv request.part request-%(number)d; } ||
-    { kill $sleeper; exit 43; }
+echo $$ $(started $$) > waiter || { kill $sleeper; exit 43; }
+{ """
+    + REQUEST_SCRIPT
+    + r""" } || { kill $sleeper; exit 43; }
 [ %(number)d = 0 ] || { is_alive worker && kill -USR1 $p; }
 if [ -e reply-%(number)d ] || [ -e rc ] || { [ -e session ] && ! is_alive session; }; then
     kill $sleeper 2>/dev/null; fi
 wait $sleeper
-[ -e reply-%(number)d ] && { cat reply-%(number)d; exit 0; }
+[ -e reply-%(number)d ] && { print -r -- "$(<reply-%(number)d)"; exit 0; }
 [ -e rc ] || { [ -e session ] && ! is_alive session; } && exit 42
 exit 41
 """
 )
+"""`waiter` needs no renaming: a worker that reads half of it has replied before, and that is looked for
+afterwards.
+"""
 
 END_SCRIPT = (
     FUNCTIONS
     + r"""
 cd %(folder)s 2>/dev/null || exit 0
-n=0; while [ ! -e session ] && [ $n -lt 20 ]; do sleep 0.1; n=$((n + 1)); done
-n=0; while is_alive session && [ $n -lt %(tenths)d ]; do sleep 0.1; n=$((n + 1)); done
+nap() { builtin sleep 0.1 2>/dev/null || sleep 0.1; }
+%(farewell)s
+n=0; while [ ! -e session ] && [ $n -lt 20 ]; do nap; n=$((n + 1)); done
+n=0; while is_alive session && [ $n -lt %(tenths)d ]; do nap; n=$((n + 1)); done
 code=forced
 is_alive session && kill -9 -$p || { { read -r code < rc; } 2>/dev/null; }
 echo "$code $(df -k . | { read -r h; read -r a b c d e; echo $d; })"
-tail -c %(tail)d log
+[ -s log ] && tail -c %(tail)d log
 cd / && rm -rf %(folder)s
 """
 )
@@ -187,11 +198,15 @@ class PhoneProcess:
     def _end(self, grace_seconds: float) -> Ending:
         if self._runner is None:
             return Ending(exit_code=0, log_tail="")
+        farewell = ""
         if grace_seconds and self._request.get("do") == "quit":
             self._number += 1
-            self._reach.try_shell(self._ask(self._runner.line({"do": "quit"}), 1), CALL_SLACK_S)
+            line = shlex.quote(self._runner.line({"do": "quit"}))
+            request = REQUEST_SCRIPT % {"number": self._number, "line": line}
+            farewell = f"{request} is_alive worker && kill -USR1 $p"
         script = END_SCRIPT % {
             "folder": shlex.quote(self._folder),
+            "farewell": farewell,
             "tenths": round(grace_seconds * 10),
             "tail": LOG_TAIL_BYTES,
         }

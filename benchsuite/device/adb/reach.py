@@ -47,6 +47,7 @@ class Reach:
 
     def push(self, local: Path, remote: str) -> None:
         """As `Link.push`; a full phone raises `DeviceLost`: no other cell would fare better."""
+        self.calls += 1
         try:
             self._again(lambda: self._link.push(local, remote))
         except PhoneFull as error:
@@ -54,10 +55,12 @@ class Reach:
 
     def pull(self, remote: str, local: Path) -> None:
         """As `Link.pull`."""
+        self.calls += 1
         self._again(lambda: self._link.pull(remote, local))
 
     def try_shell(self, script: str, timeout_s: float = SHELL_TIMEOUT_S) -> Answer | None:
         """Run a script if the phone can be reached now, else None: for clearing up, which must not wait."""
+        self.calls += 1
         try:
             return self._link.shell(script, timeout_s)
         except LinkDown:
