@@ -32,6 +32,9 @@ from models.errors import BenchError
 OURS = "ours"
 PROBE_LIMIT_S = 120.0
 LOOK_EVERY_S = 5.0
+LEAVE_S = 10.0
+"""A phone that is out of reach at the very end is waited for so long, then left as it is."""
+MOST_ENTRIES = 3
 FRESH_S = 1.0
 """A state that is younger, with nothing done since, is the state now."""
 
@@ -60,10 +63,18 @@ class AdbDevice:
         self._latest: tuple[Telemetry | None, int, float] = (None, 0, 0.0)
         self._states: Mapping[int, Mapping[int, int]] = {}
         self._state_file = state_file(link.serial)
-        self._enter(usb=":" not in link.serial)
+        try:
+            self._enter()
+        except DeviceLost as lost:
+            self._lock.release()
+            raise BenchError(str(lost), where=name) from lost
 
     def facts(self) -> Facts:
-        """Chip, cores, Android, memory, what was held still and what could not be."""
+        """Chip, cores, Android, memory, what was held still and what could not be. A phone that was
+        restarted meanwhile is held still anew: some of it does not outlive a restart.
+        """
+        if self._boot_id != self.reach.boot_id:
+            self._enter()
         return self._facts
 
     def push(self, path: Path, companions: Sequence[Path] = ()) -> str:
@@ -99,23 +110,24 @@ class AdbDevice:
         return PhoneProcess(self.reach, folder, lambda request: self._runner(folder, request))
 
     def telemetry(self) -> Telemetry:
-        """One round trip: clocks, heat, battery, load, memory. Asked again while nothing else was asked of
-        the phone, and at once, it is the same state: one block's end is the next one's beginning.
-        """
-        state, calls, taken = self._latest
-        if state is None or calls != self.reach.calls or time.monotonic() - taken > FRESH_S:
-            state = self._look()
-            self._latest = (state, self.reach.calls, time.monotonic())
-        return state
-
-    def _look(self) -> Telemetry:
+        """One round trip: clocks, heat, battery, load, memory."""
         text = self.reach.shell(state_script(self._policies)).out
         states = parse_states(text)
         clocks = [resident_mhz(self._states.get(one, {}), states.get(one, {})) for one in self._policies[:1]]
         first_look = not self._states
         self._states = states
         resident = None if first_look or not clocks else clocks[0]
-        return replace(parse_state(text, self._cores), resident_mhz=resident)
+        state = replace(parse_state(text, self._cores), resident_mhz=resident)
+        self._latest = (state, self.reach.calls, time.monotonic())
+        return state
+
+    def _state_now(self) -> Telemetry | None:
+        """The last state while nothing was asked of the phone since, and at once: a block's end is the next
+        one's beginning.
+        """
+        state, calls, taken = self._latest
+        current = calls == self.reach.calls and time.monotonic() - taken <= FRESH_S
+        return state if current else None
 
     def ready(self, policy: Policy, say: Callable[[str], None]) -> Telemetry:
         """Wait for a cool, charged phone. After the longest wait it is measured and every state says why
@@ -123,7 +135,9 @@ class AdbDevice:
         unfit; it is waited for again once it was fit in between.
         """
         self.reach.say = say
-        since: float | None = None
+        known, since = self._state_now(), None
+        if known is not None and not why_unfit(known, policy):
+            return known
         while True:
             state = self.telemetry()
             reason = why_unfit(state, policy)
@@ -160,17 +174,24 @@ class AdbDevice:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._lock.release()
 
-    def _enter(self, *, usb: bool) -> None:
-        """End what an earlier run left, put back what it changed, read the facts, hold the phone still."""
-        try:
-            end_orphans(self.reach, WORKERS)
-            release(self.reach.shell, self._state_file)
-            self.reach.shell(f"rm -rf {SCRATCH}; mkdir -p {SCRATCH}")
-            found = parse_probe(self.reach.shell(probe_script(), PROBE_LIMIT_S).out)
-            held = hold(self.reach.shell, self._state_file, usb=usb)
-        except DeviceLost as lost:
-            self._lock.release()
-            raise BenchError(str(lost), where=self.name) from lost
+    def _enter(self) -> None:
+        """End what an earlier run left, put back what it changed, read the facts, hold the phone still; from
+        the beginning when the phone is restarted meanwhile.
+        """
+        for _ in range(MOST_ENTRIES):
+            try:
+                return self._enter_once()
+            except DeviceRestarted as restart:
+                self.reach.say(str(restart))
+        raise DeviceLost(f"{self.reach.serial} is restarted again and again")
+
+    def _enter_once(self) -> None:
+        self._boot_id = self.reach.boot_id
+        end_orphans(self.reach, WORKERS)
+        release(self.reach.shell, self._state_file)
+        self.reach.shell(f"rm -rf {SCRATCH}; mkdir -p {SCRATCH}")
+        found = parse_probe(self.reach.shell(probe_script(), PROBE_LIMIT_S).out)
+        held = hold(self.reach.shell, self._state_file, usb=":" not in self.reach.serial)
         self._cores = cores_of(found)
         used = dict.fromkeys(one.policy for one in self._cores if one.policy is not None)
         self._policies = tuple(used)
@@ -178,11 +199,11 @@ class AdbDevice:
         self._facts: Facts = {"device": self.name, **facts}
 
     def _leave(self) -> None:
-        if self.reach.try_shell("true", LOOK_EVERY_S) is None:
+        if not self.reach.answers_within(LEAVE_S):
             raise LinkDown("it does not answer")
-        end_orphans(self.reach, WORKERS)
-        for _ in range(2):
+        for _ in range(MOST_ENTRIES):
             try:
+                end_orphans(self.reach, WORKERS)
                 release(self.reach.shell, self._state_file)
                 self.reach.shell(f"rm -rf {SCRATCH}")
                 return

@@ -11,13 +11,14 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from benchsuite.device.adb.reach import Reach
-from benchsuite.device.protocol import DeviceLost, Ending, Silence
+from benchsuite.device.protocol import DeviceLost, DeviceRestarted, Ending, Silence
 
 POLL_S = 5
 CALL_SLACK_S = 30.0
 LOG_TAIL_BYTES = 4000
 LEAST_FREE_KILOBYTES = 512
-DEAD, RUNNING, NO_SPACE = 42, 41, 43
+DEAD, RUNNING, NO_SPACE, ENDED = 42, 41, 43, 45
+"""`ENDED`: from outside, because whoever waits for the worker's own end is gone too, or never began."""
 
 FUNCTIONS = r"""
 started() { { l=$(</proc/$1/stat); } 2>/dev/null || return 1
@@ -71,8 +72,11 @@ if [ -e reply-%(number)d ] || [ -e rc ] || { [ -e session ] && ! is_alive sessio
     kill $sleeper 2>/dev/null; fi
 wait $sleeper
 [ -e reply-%(number)d ] && { print -r -- "$(<reply-%(number)d)"; exit 0; }
-[ -e rc ] || { [ -e session ] && ! is_alive session; } && exit 42
-exit 41
+[ -e rc ] && exit 42
+[ -e session ] && is_alive session && exit 41
+[ -e rc ] && exit 42
+[ -e session ] || [ %(seconds)d -ge %(poll)d ] || exit 41
+exit 45
 """
 )
 """`waiter` needs no renaming: a worker that reads half of it has replied before, and that is looked for
@@ -156,6 +160,8 @@ class PhoneProcess:
                 return self._reply(answer.out)
             if answer.code == DEAD:
                 return None
+            if answer.code == ENDED:
+                raise DeviceRestarted(f"{self._reach.serial}: what ran there was ended (adbd restarted?)")
             if answer.code != RUNNING:
                 raise full(self._reach.serial, answer.err)
         raise Silence
@@ -186,6 +192,7 @@ class PhoneProcess:
             "line": shlex.quote(line),
             "number": self._number,
             "seconds": seconds,
+            "poll": POLL_S,
         }
 
     def _reply(self, text: str) -> str:

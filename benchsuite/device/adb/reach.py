@@ -66,6 +66,16 @@ class Reach:
         except LinkDown:
             return None
 
+    def answers_within(self, seconds: float) -> bool:
+        """Whether the phone can be reached now or soon."""
+        deadline = time.monotonic() + seconds
+        while self.try_shell("true", seconds) is None:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(RETRY_S)
+            self._link.reconnect()
+        return True
+
     def _again(self, action: Callable[[], T]) -> T:
         for _ in range(MOST_TRIES):
             try:
