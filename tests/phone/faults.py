@@ -6,7 +6,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +16,6 @@ from typing import Self
 from benchsuite.gate import TOLERANCES
 from benchsuite.journal import Journal, JournalError
 from benchsuite.record import Block, GroupRecord, RunStatus, Status
-from models.errors import BenchError
 from tests.phone.host import AdbHome, adb_binary
 from tests.phone.networks import NETWORKS
 from tests.phone.phone import Phone
@@ -24,8 +23,6 @@ from tests.phone.phone import Phone
 USED = ("convolutions", "grouped")
 BLOCKS = 3
 SETTINGS = (
-    f"least_blocks={BLOCKS}",
-    f"most_blocks={BLOCKS}",
     "block_seconds=0.02",
     "warm_up_seconds=0.02",
     "probe_seconds=0",
@@ -33,7 +30,7 @@ SETTINGS = (
 )
 DISK_BYTES = 48 << 20
 PATIENCE_S = 300.0
-WORKERS = "data/local/tmp/bench/workers"
+LOOK_S = 0.05
 FILLER = "filler"
 INCOMPLETE = 4
 KEPT = "every finished block is kept"
@@ -105,16 +102,25 @@ FAULTS: Mapping[str, Callable[[Phone, float], None] | None] = {
 
 
 class Rig:
-    """A phone, a server, a cache: everything that all faults share."""
+    """A phone, a server, a cache: everything that all faults share. Every run has a journal of its own."""
 
-    def __init__(self, folder: Path, home: AdbHome | None = None) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        home: AdbHome | None = None,
+        *,
+        cache: Path | None = None,
+        networks: Sequence[str] = USED,
+        blocks: int = BLOCKS,
+    ) -> None:
         self._folder, self._own = folder, home is None
+        self._cache = cache or folder / "cache"
         self.home = home or AdbHome(folder / "adb", str(adb_binary()))
         self.phone = Phone(data_bytes=DISK_BYTES)
         self.phone.authorise(self.home.public_key)
         self.home.connect(self.phone.serial)
-        self._number = 0
-        self._networks = ",".join(str(NETWORKS[name](folder / f"{name}.onnx")) for name in USED)
+        self.networks, self._blocks, self._number = networks, blocks, 0
+        self._files = ",".join(str(NETWORKS[name](folder / f"{name}.onnx")) for name in networks)
 
     def __enter__(self) -> Self:
         return self
@@ -134,31 +140,61 @@ class Rig:
     def undisturbed_seconds(self) -> float:
         """How long a run takes when nothing happens; what must be compiled is compiled before."""
         for _ in range(2):
-            self._number += 1
             start = time.monotonic()
-            assert self._finish(self._start()) == 0, self._said()
+            assert self.finish(self.start_new()) == 0, self.said
             seconds = time.monotonic() - start - self._seconds_to_first_call
         return seconds
 
-    def strike(self, kind: str, at_s: float, lasts_s: float) -> Outcome:
-        """One run with one fault, so long after its first call; resumed when it ended incomplete."""
-        self._number += 1
+    def strike(self, kind: str, at_s: float, lasts_s: float, blocks: int | None = None) -> Outcome:
+        """One run with one fault, so long after its first call, or once so many blocks are in the journal;
+        resumed when it ended incomplete.
+        """
         shutil.rmtree(self.phone.tmp / "bench/files", ignore_errors=True)
         start = time.monotonic()
-        child = self._start()
-        with suppress(subprocess.TimeoutExpired):
-            child.wait(at_s)
+        child = self.start_new()
+        while child.poll() is None and time.monotonic() < start + self._seconds_to_first_call + at_s:
+            if blocks is not None and len(self._samples()) >= blocks:
+                break
+            time.sleep(LOOK_S)
         before = self._samples()
         fault = FAULTS[kind]
         if fault is None:
             child.kill()
         else:
             fault(self.phone, lasts_s)
-        code = self._finish(child)
-        ending, wrong = self._after(code, kind)
+        ending, wrong = self._after(self.finish(child), kind)
         wrong += self._check(before)
         spent = time.monotonic() - start
         return Outcome(kind, at_s, lasts_s, len(before), ending, spent, tuple(wrong))
+
+    def start_new(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start a run with a journal of its own."""
+        self._number += 1
+        return self._start(*words)
+
+    def finish(self, child: subprocess.Popen[bytes]) -> int:
+        """Its exit code; one that does not end is ended, and that is its code."""
+        try:
+            return child.wait(PATIENCE_S)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            return child.wait()
+
+    @property
+    def said(self) -> str:
+        """All that the last run said, resumed or not."""
+        return self._log.read_text(encoding="utf-8", errors="replace")
+
+    @property
+    def groups(self) -> tuple[GroupRecord, ...]:
+        """What the journal's last run holds; nothing before there is a run."""
+        if not self._journal.exists():
+            return ()
+        try:
+            with Journal(self._journal) as book:
+                return book.groups(book.run().number)
+        except JournalError:
+            return ()
 
     # --- one run -------------------------------------------------------------------------------------------
 
@@ -179,9 +215,10 @@ class Rig:
     def _start(self, *words: str) -> subprocess.Popen[bytes]:
         """Start `bench run`; returns once it has made its first call to the phone, or has ended."""
         moved, start = self.phone.cable.moved_bytes, time.monotonic()
-        settings = [word for one in SETTINGS for word in ("--set", one)]
-        asked = ["--models", self._networks, "--frameworks", "ours", "--device", self.phone.serial, *settings]
-        places = ["--journal", str(self._journal), "--cache", str(self._folder / "cache")]
+        counts = (f"least_blocks={self._blocks}", f"most_blocks={self._blocks}")
+        settings = [word for one in (*SETTINGS, *counts) for word in ("--set", one)]
+        asked = ["--models", self._files, "--frameworks", "ours", "--device", self.phone.serial, *settings]
+        places = ["--journal", str(self._journal), "--cache", str(self._cache)]
         with self._log.open("ab") as log:
             child = subprocess.Popen(
                 [sys.executable, "-m", "benchsuite.cli.main", "run", *asked, *places, *words],
@@ -196,48 +233,27 @@ class Rig:
         self._seconds_to_first_call = time.monotonic() - start
         return child
 
-    def _finish(self, child: subprocess.Popen[bytes]) -> int:
-        """Its exit code; one that does not end is ended, and that is its code."""
-        try:
-            return child.wait(PATIENCE_S)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            return child.wait()
-
-    def _said(self) -> str:
-        return self._log.read_text(encoding="utf-8", errors="replace")
-
     def _after(self, code: int, kind: str) -> tuple[str, list[str]]:
         """How it ended, and what is wrong with that; what may be resumed is resumed."""
         if code == 0:
             return "completed", []
         if code == -signal.SIGKILL:
             wrong = [] if FAULTS[kind] is None else [f"did not end in {PATIENCE_S:.0f} s"]
-        elif code == INCOMPLETE and KEPT in self._said():
+        elif code == INCOMPLETE and KEPT in self.said:
             wrong = []
         else:
-            wrong = [f"exit code {code}: {' '.join(self._said().split())[-200:]}"]
-        again = self._finish(self._start("--resume"))
+            wrong = [f"exit code {code}: {' '.join(self.said.split())[-200:]}"]
+        again = self.finish(self._start("--resume"))
         if again:
-            wrong.append(f"resumed, exit code {again}: {' '.join(self._said().split())[-200:]}")
+            wrong.append(f"resumed, exit code {again}: {' '.join(self.said.split())[-200:]}")
         return f"exit code {code}, then resumed", wrong
 
     # --- what must hold ------------------------------------------------------------------------------------
 
-    def _groups(self) -> tuple[GroupRecord, ...]:
-        """What the journal's last run holds; nothing before there is a run."""
-        if not self._journal.exists():
-            return ()
-        try:
-            with Journal(self._journal) as book:
-                return book.groups(book.run().number)
-        except (JournalError, BenchError):
-            return ()
-
     def _samples(self) -> Samples:
         return {
             (group.key.model, block.number, name): turn.run_ns
-            for group in self._groups()
+            for group in self.groups
             for block in group.blocks
             for name, turn in block.turns.items()
         }
@@ -246,11 +262,11 @@ class Rig:
         after = self._samples()
         lost = [key for key, run_ns in before.items() if after.get(key) != run_ns]
         wrong = [f"lost or changed: {key}" for key in lost]
-        groups = self._groups()
-        if len(groups) != len(USED):
+        groups = self.groups
+        if len(groups) != len(self.networks):
             wrong.append(f"{len(groups)} groups in the journal")
         for group in groups:
-            wrong += [f"{group.key.model}: {what}" for what in unsound(group)]
+            wrong += [f"{group.key.model}: {what}" for what in unsound(group, self._blocks)]
         with Journal(self._journal) as book:
             if book.run().status is not RunStatus.COMPLETE:
                 wrong.append(f"the run is {book.run().status}")
@@ -269,11 +285,11 @@ class Rig:
         return wrong
 
 
-def unsound(group: GroupRecord) -> list[str]:
+def unsound(group: GroupRecord, blocks: int) -> list[str]:
     """What is wrong with the numbers of a group that has ended."""
     numbers = [block.number for block in group.blocks]
     # A worker that had to be started anew runs one block more: its outputs are still to be judged.
-    whole = numbers == list(range(len(numbers))) and len(numbers) >= BLOCKS
+    whole = numbers == list(range(len(numbers))) and len(numbers) >= blocks
     wrong = [] if whole else [f"blocks {numbers}"]
     for name, cell in group.cells.items():
         outcome, loading = cell.outcome, cell.loading

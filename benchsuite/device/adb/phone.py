@@ -45,7 +45,7 @@ class AdbDevice:
     target = TARGET
 
     def __init__(self, name: str, link: Link, *, reattach_s: float = REATTACH_S, say: Say = nothing) -> None:
-        self.name, self._link = name, link
+        self.name = name
         self._lock = lock_phone(link.serial)
         self._scratch = make_scratch()
         try:
@@ -154,7 +154,7 @@ class AdbDevice:
 
     def why_not(self, framework: Adapter) -> str | None:
         """`ours` needs nothing on the phone, the others their layers."""
-        return None if base_name(framework.name) == OURS else why_no_python(self._link, framework)
+        return None if base_name(framework.name) == OURS else why_no_python(self.reach, framework)
 
     def version_of(self, framework: Adapter) -> str | None:
         """Layers hold the versions that they were made with; `ours` is bench's own."""
@@ -216,7 +216,7 @@ class AdbDevice:
         if not framework:
             raise RunnerRefusal(f"a phone cannot answer `{request['do']}` before a network is loaded")
         if framework != OURS:
-            return PythonRunner(self._link, framework, folder)
+            return PythonRunner(self.reach, framework, folder)
         place = Place(folder, self._local.__getitem__, self.push, self._scratch)
         return OursRunner(place, self._raw)
 

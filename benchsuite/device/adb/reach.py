@@ -25,7 +25,9 @@ def nothing(text: str) -> None:
 
 
 class Reach:
-    """A link that comes back. Scripts must stand being run twice: a cut may hide that one was run."""
+    """A link that comes back, itself a `Link`. Scripts must stand being run twice: a cut may hide that one
+    was run.
+    """
 
     def __init__(self, link: Link, *, reattach_s: float = REATTACH_S, say: Say = nothing) -> None:
         self._link, self._reattach_s = link, reattach_s
@@ -57,6 +59,10 @@ class Reach:
         """As `Link.pull`."""
         self.calls += 1
         self._again(lambda: self._link.pull(remote, local))
+
+    def reconnect(self) -> bool:
+        """As `Link.reconnect`."""
+        return self._link.reconnect()
 
     def try_shell(self, script: str, timeout_s: float = SHELL_TIMEOUT_S) -> Answer | None:
         """Run a script if the phone can be reached now, else None: for clearing up, which must not wait."""

@@ -2,21 +2,28 @@
 afterwards.
 """
 
+import json
+import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchsuite.device.adb.binary import Adb
+from benchsuite.device.adb.files import WORKERS
 from benchsuite.device.adb.hold import release, state_file, written_down
 from benchsuite.device.adb.phone import AdbDevice
+from benchsuite.device.adb.process import POLL_S, PhoneProcess
 from benchsuite.device.adb.server import AdbServerLink
 from benchsuite.device.protocol import DeviceRestarted
 from benchsuite.policy import Policy
 from tests.phone.host import AdbHome
 from tests.phone.phone import Phone
+
+SLOW_S = 11
 
 
 @pytest.fixture
@@ -75,6 +82,31 @@ def test_heat_is_waited_for_then_marked(phone: Phone, device: AdbDevice) -> None
     assert said
     phone.conditions.heat(skin=30.0, status=0)
     assert device.ready(Policy(settle_seconds=2.0), said.append).unfit is None
+
+
+class Slow:
+    """A program that takes long to answer its first request, then wakes who waits."""
+
+    def begin(self, request: Mapping[str, Any]) -> tuple[str, str]:
+        answer = "echo '{\"ok\": true}' > reply-0; read -r p s < waiter; kill -USR1 $p"
+        return "", f"eval {shlex.quote(f'sleep {SLOW_S}; {answer}')}"
+
+    def line(self, request: Mapping[str, Any]) -> str:
+        return str(request["do"])
+
+    def reply(self, request: Mapping[str, Any], text: str) -> Mapping[str, Any]:
+        return dict(json.loads(text))
+
+
+def test_a_phone_that_measures_is_left_alone(device: AdbDevice) -> None:
+    process = PhoneProcess(device.reach, f"{WORKERS}/slow", lambda request: Slow())
+    process.send('{"do": "load"}')
+    calls, start = device.reach.calls, time.monotonic()
+    assert process.receive(60.0) == '{"ok": true}'
+    spent = time.monotonic() - start
+    assert spent > POLL_S
+    assert device.reach.calls - calls <= 1 + spent / POLL_S, "at most a poll every five seconds"
+    process.end()
 
 
 def test_names_are_only_names(device: AdbDevice, tmp_path: Path) -> None:
