@@ -17,8 +17,9 @@ POLL_S = 5
 CALL_SLACK_S = 30.0
 LOG_TAIL_BYTES = 4000
 LEAST_FREE_KILOBYTES = 512
-DEAD, RUNNING, NO_SPACE, ENDED = 42, 41, 43, 45
-"""`ENDED`: from outside, because whoever waits for the worker's own end is gone too, or never began."""
+DEAD, RUNNING, NO_SPACE, ENDED, NOT_BEGUN = 42, 41, 43, 45, 46
+"""`ENDED`: from outside, because whoever waits for the worker's own end is gone too."""
+MOST_POLLS_TO_BEGIN = 6
 
 FUNCTIONS = r"""
 started() { { l=$(</proc/$1/stat); } 2>/dev/null || return 1
@@ -28,7 +29,7 @@ is_alive() { { read -r p s < "$1"; } 2>/dev/null && alive "$p" "$s"; }
 move() { rename "$1" "$2" 2>/dev/null || mv -f "$1" "$2"; }
 """
 """A process is known by number and start time (field 22 of its stat); a number alone may be another's by
-now. `rename`, `print` and `builtin sleep` are Android's shell's own: no program is started.
+now. `rename` and `print` are Android's shell's own: no program is started.
 """
 
 RUN_SCRIPT = (
@@ -44,12 +45,16 @@ is_alive waiter && kill -USR1 $p
 """
 )
 
-START_SCRIPT = r"""
-mkdir %(folder)s 2>/dev/null || { [ -d %(folder)s ] && exit 0
-    mkdir -p %(parent)s && mkdir %(folder)s || exit 43; }
-cd %(folder)s && print -r -- %(script)s > run.sh || exit 43
-setsid nohup sh run.sh < /dev/null > /dev/null 2>&1 &
+START_SCRIPT = (
+    FUNCTIONS
+    + r"""
+mkdir -p %(folder)s && cd %(folder)s || exit 43
+[ -e run.sh ] || {
+    print -r -- %(script)s > run.part && move run.part run.sh || exit 43
+    setsid nohup sh run.sh < /dev/null > /dev/null 2>&1 & }
 """
+)
+"""Goes over together with the first request. `run.sh` in its place says that it was started."""
 
 REQUEST_SCRIPT = r"""
 [ -e request-%(number)d ] || {
@@ -61,7 +66,7 @@ ASK_SCRIPT = (
     + r"""
 cd %(folder)s || exit 42
 trap : USR1
-{ builtin sleep %(seconds)d || sleep %(seconds)d; } < /dev/null > /dev/null 2>&1 & sleeper=$!
+sleep %(seconds)d < /dev/null > /dev/null 2>&1 & sleeper=$!
 trap "kill $sleeper 2>/dev/null" USR1
 echo $$ $(started $$) > waiter || { kill $sleeper; exit 43; }
 { """
@@ -75,8 +80,9 @@ wait $sleeper
 [ -e rc ] && exit 42
 [ -e session ] && is_alive session && exit 41
 [ -e rc ] && exit 42
-[ -e session ] || [ %(seconds)d -ge %(poll)d ] || exit 41
-exit 45
+echo room > room || exit 43
+[ -e session ] && exit 45
+exit 46
 """
 )
 """`waiter` needs no renaming: a worker that reads half of it has replied before, and that is looked for
@@ -87,10 +93,9 @@ END_SCRIPT = (
     FUNCTIONS
     + r"""
 cd %(folder)s 2>/dev/null || exit 0
-nap() { builtin sleep 0.1 2>/dev/null || sleep 0.1; }
 %(farewell)s
-n=0; while [ ! -e session ] && [ $n -lt 20 ]; do nap; n=$((n + 1)); done
-n=0; while is_alive session && [ $n -lt %(tenths)d ]; do nap; n=$((n + 1)); done
+n=0; while [ ! -e session ] && [ $n -lt 20 ]; do sleep 0.1; n=$((n + 1)); done
+n=0; while is_alive session && [ $n -lt %(tenths)d ]; do sleep 0.1; n=$((n + 1)); done
 code=forced
 is_alive session && kill -9 -$p || { { read -r code < rc; } 2>/dev/null; }
 echo "$code $(df -k . | { read -r h; read -r a b c d e; echo $d; })"
@@ -129,7 +134,7 @@ class PhoneProcess:
         self._runner: Runner | None = None
         self._number = -1
         self._request: Mapping[str, Any] = {}
-        self._refusal = ""
+        self._refusal = self._starting = ""
         self._ending: Ending | None = None
 
     def send(self, line: str) -> None:
@@ -151,7 +156,7 @@ class PhoneProcess:
             return json.dumps({"ok": False, "kind": "refused", "error": self._refusal})
         assert self._runner is not None
         line = self._runner.line(self._request)
-        deadline = time.monotonic() + timeout_seconds - self._reach.outage_s
+        deadline, not_begun = time.monotonic() + timeout_seconds - self._reach.outage_s, 0
         while (left := deadline + self._reach.outage_s - time.monotonic()) > 0:
             answer = self._reach.shell(
                 self._ask(line, min(POLL_S, max(1, round(left)))), POLL_S + CALL_SLACK_S
@@ -160,9 +165,12 @@ class PhoneProcess:
                 return self._reply(answer.out)
             if answer.code == DEAD:
                 return None
-            if answer.code == ENDED:
-                raise DeviceRestarted(f"{self._reach.serial}: what ran there was ended (adbd restarted?)")
-            if answer.code != RUNNING:
+            not_begun += answer.code == NOT_BEGUN
+            if answer.code == ENDED or not_begun >= MOST_POLLS_TO_BEGIN:
+                raise DeviceRestarted(
+                    f"{self._reach.serial}: what ran there was ended (adbd restarted, or no room)"
+                )
+            if answer.code not in (RUNNING, NOT_BEGUN):
                 raise full(self._reach.serial, answer.err)
         raise Silence
 
@@ -175,24 +183,18 @@ class PhoneProcess:
     def _start(self, request: Mapping[str, Any]) -> Runner:
         runner: Runner = self._choose(request)
         setup, command = runner.begin(request)
-        parent, _, _ = self._folder.rpartition("/")
-        script = START_SCRIPT % {
+        self._starting = START_SCRIPT % {
             "folder": shlex.quote(self._folder),
-            "parent": shlex.quote(parent),
             "script": shlex.quote(RUN_SCRIPT % {"setup": setup, "command": command}),
         }
-        answer = self._reach.shell(script)
-        if answer.code:
-            raise full(self._reach.serial, answer.err)
         return runner
 
     def _ask(self, line: str, seconds: int) -> str:
-        return ASK_SCRIPT % {
+        return (self._starting if self._number == 0 else "") + ASK_SCRIPT % {
             "folder": shlex.quote(self._folder),
             "line": shlex.quote(line),
             "number": self._number,
             "seconds": seconds,
-            "poll": POLL_S,
         }
 
     def _reply(self, text: str) -> str:
