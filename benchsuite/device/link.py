@@ -68,11 +68,13 @@ class Link(Protocol):
 def wrapped(script: str) -> tuple[str, str]:
     """A script with a last line that proves that it came to its end, and how that line begins.
 
-    Clients up to adb 34 answer 0 when the cable is pulled, so an exit code alone is no evidence. The script
-    is one quoted word of a shell of its own: neither `exit` nor a syntax error in it reaches the last line.
+    Clients up to adb 34 answer 0 when the cable is pulled, so an exit code alone is no evidence. The line is
+    printed when the shell ends, by whatever way: neither `exit` nor a syntax error in the script leaves it
+    out. The script is one quoted word, in no shell of its own: that would be one more program to start.
     """
     mark = f"__BENCH_END_{secrets.token_hex(8)}"
-    return f"sh -c {shlex.quote(script)}; c=$?; echo; echo {mark} $c; exit $c", mark
+    last = f"c=$?; trap - EXIT; echo; echo {mark} $c; exit $c"
+    return f"trap {shlex.quote(last)} EXIT; eval {shlex.quote(script)}", mark
 
 
 def unwrapped(mark: str, code: int | None, out: bytes, err: bytes) -> Answer:

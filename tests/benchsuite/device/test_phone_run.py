@@ -18,6 +18,7 @@ from benchsuite.device.adb.hold import release, state_file, written_down
 from benchsuite.device.adb.phone import AdbDevice
 from benchsuite.device.adb.process import POLL_S, PhoneProcess
 from benchsuite.device.adb.server import AdbServerLink
+from benchsuite.device.link import LinkDown
 from benchsuite.device.protocol import DeviceRestarted
 from benchsuite.policy import Policy
 from tests.phone.host import AdbHome
@@ -37,6 +38,14 @@ def device(
     one = AdbDevice("test", AdbServerLink(Adb(adb_home.binary, 36), phone.serial), reattach_s=20.0)
     yield one
     one.close()
+
+
+@pytest.fixture(scope="module")
+def server(module_phone: Phone, adb_home: AdbHome) -> Iterator[AdbServerLink]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in adb_home.environment.items():
+            patch.setenv(name, value)
+        yield AdbServerLink(Adb(adb_home.binary, 36), module_phone.serial)
 
 
 def test_a_call_waits_for_the_cable(phone: Phone, device: AdbDevice) -> None:
@@ -115,3 +124,26 @@ def test_names_are_only_names(device: AdbDevice, tmp_path: Path) -> None:
     remote = device.push(file)
     device.pull(remote, tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "out"),
+    [
+        ("echo said; exit 3", 3, "said\n"),
+        ("if then", 1, ""),
+        ("printf bare", 0, "bare"),
+        ("nothing-of-that-name", 127, ""),
+        ("(exit 5)", 5, ""),
+        ("kill $$", 143, ""),
+        ("unset none; ${none?}; echo on", 1, ""),
+        ("trap 'echo woken' USR1; kill -USR1 $$; echo on", 0, "woken\non\n"),
+    ],
+)
+def test_every_end_of_a_script_is_told(server: AdbServerLink, script: str, code: int, out: str) -> None:
+    answer = server.shell(script)
+    assert (answer.code, answer.out) == (code, out)
+
+
+def test_a_shell_that_was_killed_is_no_answer(server: AdbServerLink) -> None:
+    with pytest.raises(LinkDown):
+        server.shell("echo said; kill -9 $$")
