@@ -12,10 +12,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
-from benchsuite.cli.run import Asked as Typed
-from benchsuite.cli.run import make_job, read_options
+from benchsuite.cli.run import Asked, make_job, read_options
 from benchsuite.client import WorkerClient
 from benchsuite.device.adb.binary import find_adb
 from benchsuite.device.adb.phone import AdbDevice
@@ -28,6 +28,7 @@ from tests.phone.host import AdbHome, adb_binary
 from tests.phone.networks import NETWORKS
 from tests.phone.phone import Phone
 
+EMPTY_CALLS = 9
 WORKER_FIELDS = ("load_ns", "run_ns", "input_ns", "rewarm_ns")
 MEASURED: tuple[tuple[type, str, str], ...] = (
     (AdbDevice, "_enter", "phone: enter"),
@@ -92,7 +93,7 @@ class Clock:
         AdbServerLink._call = counted  # type: ignore[method-assign]
 
 
-class Asked(Counter[str]):
+class Worked(Counter[str]):
     """Seconds that workers say that they spent themselves: loading and running the network."""
 
     def count(self) -> None:
@@ -113,18 +114,31 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--blocks", type=int, default=10)
     blocks = parser.parse_args().blocks
-    clock, worked = Clock(), Asked()
+    clock, worked = Clock(), Worked()
     worked.count()
     for owner, method, name in MEASURED:
         clock.around(owner, method, name)
     clock.count_link_calls()
     with tempfile.TemporaryDirectory() as temporary, phone_and_home(Path(temporary)) as phone:
-        run(phone, Path(temporary), blocks)  # compiles
+        run(phone, Path(temporary), 1)  # compiles
         shutil.rmtree(phone.tmp / "bench/files")
         clock.reset()
         worked.clear()
+        empty = [seconds_of_empty_call(phone)]
         wall, cells = run(phone, Path(temporary), blocks)
+        empty.append(seconds_of_empty_call(phone))
     print_table(clock, wall, cells, worked["worker"] / 1e9)
+    print(f"an empty call: {empty[0]:.2f} s before, {empty[1]:.2f} s after")
+
+
+def seconds_of_empty_call(phone: Phone) -> float:
+    """Median: what nothing but the way there and back costs, on this machine in this minute."""
+    link, seconds = AdbServerLink(find_adb(), phone.serial), []
+    for _ in range(EMPTY_CALLS):
+        start = time.monotonic()
+        link.shell("true")
+        seconds.append(time.monotonic() - start)
+    return median(seconds)
 
 
 @contextmanager
@@ -146,7 +160,7 @@ def run(phone: Phone, folder: Path, blocks: int) -> tuple[float, int]:
     networks = [str(write(folder / f"{name}.onnx")) for name, write in NETWORKS.items()]
     settings = (f"least_blocks={blocks}", f"most_blocks={blocks}", "probe_seconds=0", "settle_seconds=5")
     options = read_options(
-        Typed(",".join(networks), "ours", phone.serial, None, None, None, (), settings, None)
+        Asked(",".join(networks), "ours", phone.serial, None, None, None, (), settings, None)
     )
     start = time.monotonic()
     with Journal(folder / "journal.db") as book:
@@ -165,7 +179,8 @@ def print_table(clock: Clock, wall: float, cells: int, worked: float) -> None:
         print(f"{name:20} {seconds:8.2f} {clock.counts[name]:6} {clock.link_calls[name]:20}")
     of_cells = sum(seconds for name, seconds in clock.seconds.items() if name.startswith("cell")) - worked
     print(f"{'all':20} {wall:8.2f}, of it {worked:.2f} s in which a worker says that it worked")
-    print(f"{cells} cells: harness {of_cells / cells:.2f} s a cell (waiting for the link included)")
+    calls = sum(count for name, count in clock.link_calls.items() if name.startswith("cell")) / cells
+    print(f"{cells} cells: harness {of_cells / cells:.2f} s and {calls:.0f} calls over the link a cell")
 
 
 if __name__ == "__main__":
