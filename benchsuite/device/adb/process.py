@@ -32,13 +32,14 @@ move() { rename "$1" "$2" 2>/dev/null || mv -f "$1" "$2"; }
 now. `rename` and `print` are Android's shell's own: no program is started.
 """
 
+# A worker that cannot be written down could not be ended either: it does not begin.
 RUN_SCRIPT = (
     FUNCTIONS
     + r"""
-echo $$ $(started $$) > session.part && move session.part session
+echo $$ $(started $$) > session.part && move session.part session || exit 43
 %(setup)s
 %(command)s > log 2>&1 < /dev/null &
-echo $! $(started $!) > worker.part && move worker.part worker
+echo $! $(started $!) > worker.part && move worker.part worker || { kill -9 $!; exit 43; }
 wait $!
 echo $? > rc.part && move rc.part rc
 is_alive waiter && kill -USR1 $p
