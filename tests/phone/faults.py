@@ -169,6 +169,7 @@ class Rig:
 
     def start_new(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a run with a journal of its own."""
+        self.home.connect(self.phone.serial)  # the last fault may have struck after its run had ended
         self._number += 1
         return self._start(*words)
 
