@@ -150,6 +150,7 @@ class Rig:
         resumed when it ended incomplete.
         """
         shutil.rmtree(self.phone.tmp / "bench/files", ignore_errors=True)
+        self.home.connect(self.phone.serial)  # the last fault may have struck after its run had ended
         start = time.monotonic()
         child = self.start_new()
         while child.poll() is None and time.monotonic() < start + self._seconds_to_first_call + at_s:
@@ -169,7 +170,6 @@ class Rig:
 
     def start_new(self, *words: str) -> subprocess.Popen[bytes]:
         """Start a run with a journal of its own."""
-        self.home.connect(self.phone.serial)  # the last fault may have struck after its run had ended
         self._number += 1
         return self._start(*words)
 
