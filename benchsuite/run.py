@@ -63,6 +63,7 @@ def execute(job: Job) -> tuple[int, RunStatus]:
         run = _start(job)
         session = job.journal.start_session(run, job.facts)
         context = _context(job, run, session, scratch)
+        job.journal.save_spent(run, session, context.accounts.totals())
         status = RunStatus.INTERRUPTED
         try:
             status = _run_groups(job, context)
@@ -72,7 +73,6 @@ def execute(job: Job) -> tuple[int, RunStatus]:
             job.progress.trouble(str(lost))
             status = RunStatus.INCOMPLETE
         finally:
-            job.journal.save_spent(run, session, context.accounts.totals())
             job.journal.finish_run(run, status)
     return run, status
 
@@ -169,7 +169,6 @@ def _run_groups(job: Job, context: Context) -> RunStatus:
         job.progress.group_started(group.key, index + 1, len(waiting))
         job.progress.time_left(seconds_left(waiting[index:], job.policy, left))
         finished, context = _run_group(job, context, group, share_seconds(left, len(waiting) - index))
-        job.journal.save_spent(context.run, context.session, context.accounts.totals())
         if not finished:
             return RunStatus.INCOMPLETE
     return RunStatus.COMPLETE
@@ -186,6 +185,8 @@ def _run_group(job: Job, context: Context, group: PlannedGroup, share: float | N
             job.journal.save_spent(context.run, context.session, context.accounts.totals())
             session = job.journal.start_session(context.run, {**job.facts, **job.device.facts()})
             context = replace(context, session=session, accounts=Accounts())
+        finally:  # of the session under way, however the group ends
+            job.journal.save_spent(context.run, context.session, context.accounts.totals())
     raise DeviceLost(
         f"the device restarted {MOST_DEVICE_RESTARTS} times while {group.model.name} was measured"
     )

@@ -1,9 +1,11 @@
 """What all tests share: files with the expected text, and the option that writes them anew."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from tests.phone.host import end_servers, server_port
 
 pytest_plugins = ["tests.phone.fixtures"]
 
@@ -12,6 +14,16 @@ GOLDEN = Path(__file__).parent / "data" / "golden"
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--update-golden", action="store_true", help="write tests/data/golden anew")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _own_adb_server() -> Iterator[None]:
+    """Whoever asks adb without more starts a server that stays: here one on a port of this session's."""
+    port = server_port()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("ANDROID_ADB_SERVER_PORT", str(port))
+        yield
+    end_servers(port)
 
 
 @pytest.fixture

@@ -28,7 +28,7 @@ from benchsuite.cli.options import (
     seconds,
 )
 from benchsuite.device.catalogue import open_device
-from benchsuite.device.protocol import Device
+from benchsuite.device.protocol import Device, DeviceLost
 from benchsuite.facts import harness_facts
 from benchsuite.gate import TOLERANCES
 from benchsuite.journal import Journal
@@ -281,15 +281,18 @@ def make_job(
 ) -> Job:
     """Everything that a run of these options needs; `number` is the run to go on with."""
     networks = resolve(",".join(options.models), options.dimensions)
-    groups = plan(
-        networks,
-        [adapter(name) for name in options.frameworks],
-        options.device,
-        options.threads,
-        options.precision,
-        target=device.target,
-        why_not=device.why_not,
-    )
+    try:
+        groups = plan(
+            networks,
+            [adapter(name) for name in options.frameworks],
+            options.device,
+            options.threads,
+            options.precision,
+            target=device.target,
+            why_not=device.why_not,
+        )
+    except DeviceLost as lost:  # a phone is asked what lies on it
+        raise BenchError(str(lost), where=options.device) from lost
     policy = Policy(**options.policy)  # type: ignore[arg-type]
     return Job(
         groups=groups,

@@ -20,6 +20,8 @@ WHOLE_HASH_BYTES = 8 * PIECE_BYTES
 PART = ".part"
 NETWORK = "tcp:"
 """Before the name of a phone that is reached without an adb server."""
+DAMAGED = 9
+"""Exit code of scripts that find no file, or another than was sent."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,11 +70,13 @@ class Link(Protocol):
 def wrapped(script: str) -> tuple[str, str]:
     """A script with a last line that proves that it came to its end, and how that line begins.
 
-    Clients up to adb 34 answer 0 when the cable is pulled, so an exit code alone is no evidence. The script
-    is one quoted word of a shell of its own: neither `exit` nor a syntax error in it reaches the last line.
+    Clients up to adb 34 answer 0 when the cable is pulled, so an exit code alone is no evidence. The line is
+    printed when the shell ends, by whatever way: neither `exit` nor a syntax error in the script leaves it
+    out. The script is one quoted word, in no shell of its own: that would be one more program to start.
     """
     mark = f"__BENCH_END_{secrets.token_hex(8)}"
-    return f"sh -c {shlex.quote(script)}; c=$?; echo; echo {mark} $c; exit $c", mark
+    last = f"c=$?; trap - EXIT; echo; echo {mark} $c; exit $c"
+    return f"trap {shlex.quote(last)} EXIT; eval {shlex.quote(script)}", mark
 
 
 def unwrapped(mark: str, code: int | None, out: bytes, err: bytes) -> Answer:
@@ -105,7 +109,7 @@ def digest_script(path: str, byte_count: int) -> str:
     A stream that was cut or torn shows in size and end, and hashing gigabytes takes longer than sending them.
     """
     quoted = shlex.quote(path)
-    size = f"[ -f {quoted} ] && stat -c %s {quoted} || exit 9; "
+    size = f"[ -f {quoted} ] && stat -c %s {quoted} || exit {DAMAGED}; "
     if byte_count <= WHOLE_HASH_BYTES:
         return f"{size}sha256sum < {quoted}"
     return f"{size}{{ head -c {PIECE_BYTES} {quoted}; tail -c {PIECE_BYTES} {quoted}; }} | sha256sum"
@@ -136,26 +140,32 @@ def push_whole(link: Link, local: Path, remote: str, send: Callable[[str], None]
     """Send to `remote`.part, compare, rename: `remote` is never half a file. `send` moves the bytes."""
     part, size = remote + PART, local.stat().st_size
     send(part)
-    compare = digest_script(part, size)
-    answer = link.shell(compare, transfer_limit_s(size))
-    expected = [str(size), local_digest(local, size)]
-    if answer.out.split()[:2] != expected:
-        link.shell(f"rm -f {shlex.quote(part)}")
+    quoted, place = shlex.quote(part), shlex.quote(remote)
+    expected = f"{size} {local_digest(local, size)}"
+    script = (
+        f"t=$({digest_script(part, size)}); set -- $t\n"
+        f'[ "$1 $2" = "{expected}" ] || {{ rm -f {quoted}; exit {DAMAGED}; }}\n'
+        f"mv -f {quoted} {place}"
+    )
+    answer = link.shell(script, transfer_limit_s(size))
+    if answer.code == DAMAGED:
         raise LinkDown(f"{local.name} arrived damaged")
-    moved = link.shell(f"mv -f {shlex.quote(part)} {shlex.quote(remote)}")
-    if moved.code:
-        raise refused(link, "a file could not be put in its place", moved.err, remote)
+    if answer.code:
+        raise refused(link, "a file could not be put in its place", answer.err, remote)
 
 
 def pull_whole(link: Link, remote: str, local: Path, receive: Callable[[Path], None]) -> None:
     """The other way round: beside its place, compared, renamed."""
-    size = remote_size(link, remote)
     part = local.with_name(local.name + PART)
     try:
-        receive(part)
+        try:
+            receive(part)
+        except BenchError:
+            remote_size(link, remote)  # says so when there is none
+            raise
+        size = part.stat().st_size
         answer = link.shell(digest_script(remote, size), transfer_limit_s(size))
-        arrived = part.stat().st_size
-        if answer.out.split()[:2] != [str(arrived), local_digest(part, size)]:
+        if answer.out.split()[:2] != [str(size), local_digest(part, size)]:
             raise LinkDown(f"{local.name} arrived damaged")
         part.replace(local)
     finally:

@@ -1,5 +1,6 @@
 """A private adb server for tests: own port, own key, no search for emulators; the user's is not touched."""
 
+import contextlib
 import os
 import shutil
 import socket
@@ -7,7 +8,10 @@ import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
+import psutil
+
 TIMEOUT_S = 60
+ENDING_S = 2
 
 
 def adb_binary() -> str | None:
@@ -22,14 +26,19 @@ def adb_binary() -> str | None:
     return shutil.which("adb")
 
 
+def server_port() -> int:
+    """A port that nobody has now."""
+    with socket.socket() as trial:
+        trial.bind(("127.0.0.1", 0))
+        return int(trial.getsockname()[1])
+
+
 class AdbHome:
     """`environment` is what a client needs to speak to this server: give it to subprocesses."""
 
     def __init__(self, folder: Path, binary: str) -> None:
         self.binary, self.folder = binary, folder
-        with socket.socket() as trial:
-            trial.bind(("127.0.0.1", 0))
-            self.port = int(trial.getsockname()[1])
+        self.port = server_port()
         self.environment = {
             "ANDROID_ADB_SERVER_PORT": str(self.port),
             "ADB_LOCAL_TRANSPORT_MAX_PORT": "5553",
@@ -74,3 +83,17 @@ class AdbHome:
     def close(self) -> None:
         """End the server."""
         self.run("kill-server", check=False)
+        end_servers(self.port)
+
+
+def end_servers(port: int) -> None:
+    """End, by their numbers, adb servers that listen on a port of ours: one that was asked to end may not
+    have heard it.
+    """
+    for process in psutil.process_iter(["cmdline"]):
+        words = process.info["cmdline"] or ()
+        if f"tcp:{port}" in words and "fork-server" in words:
+            with contextlib.suppress(psutil.Error):
+                process.wait(ENDING_S)
+            with contextlib.suppress(psutil.Error):
+                process.kill()

@@ -33,12 +33,32 @@ class Found:
 
 
 def _property(name: str) -> Probe:
-    return Probe(name, "identity", f"getprop {name}")
+    """From the list of all, which is asked for once: one program in place of one a property."""
+    cut = f't=${{properties#*"[{name}]: ["}}; echo "${{t%%]"$n"*}}"'
+    return Probe(name, "identity", f'case $properties in *"[{name}]: ["*) {cut};; esac')
 
 
 def _each(pattern: str) -> str:
-    """Every file of a pattern with its text, a line each."""
-    return f'for f in {pattern}; do [ -e "$f" ] && echo "$f=$(cat "$f" 2>&1)"; done; true'
+    """Every file of a pattern with its text, a line each; by the shell itself, no program is started."""
+    return f'for f in {pattern}; do [ -e "$f" ] && echo "$f=$(<"$f")"; done; true'
+
+
+def _files(folder: str, names: str) -> str:
+    """Files of a folder with their text; the shell of Android expands no braces when it is called `sh`."""
+    return _each(" ".join(f"{folder}/{name}" for name in names.split()))
+
+
+def _text(path: str) -> str:
+    """A file's text; the code says whether it could be read. An assignment's code is its command's."""
+    return f't=$(<{path}) && echo "$t"'
+
+
+def _line(path: str, start: str) -> str:
+    """The first line of a file that begins so."""
+    return (
+        f't=$(<{path}) && case "$n$t" in *"${{n}}{start}"*)'
+        f' t="$n$t"; t=${{t#*"${{n}}{start}"}}; echo "{start}${{t%%"$n"*}}";; esac'
+    )
 
 
 PROPERTIES = (
@@ -68,47 +88,54 @@ PROBES: tuple[Probe, ...] = (
     *(_property(name) for name in PROPERTIES),
     Probe("kernel", "identity", "uname -r"),
     Probe("page_size", "identity", "getconf PAGE_SIZE"),
-    Probe("boot_id", "identity", "cat /proc/sys/kernel/random/boot_id"),
-    Probe("uptime", "identity", "cat /proc/uptime"),
+    Probe("boot_id", "identity", _text("/proc/sys/kernel/random/boot_id")),
+    Probe("uptime", "identity", _text("/proc/uptime")),
     Probe("selinux", "identity", "getenforce"),
     Probe("cpu_parts", "identity", "grep -E '^(CPU implementer|CPU part)' /proc/cpuinfo | sort | uniq -c"),
-    Probe("cpu_features", "identity", "grep -m 1 '^Features' /proc/cpuinfo"),
-    Probe("cpuset", "placement", "cat /proc/self/cpuset"),
-    Probe("allowed_cores", "placement", "grep Cpus_allowed_list /proc/self/status"),
-    Probe("online_cores", "cpu", f"cat {CPU}/online"),
+    Probe("cpu_features", "identity", _line("/proc/cpuinfo", "Features")),
+    Probe("cpuset", "placement", _text("/proc/$$/cpuset")),
+    Probe("allowed_cores", "placement", _line("/proc/$$/status", "Cpus_allowed_list")),
+    Probe("online_cores", "cpu", _text(f"{CPU}/online")),
     Probe("capacities", "cpu", _each(f"{CPU}/cpu[0-9]*/cpu_capacity")),
-    Probe("policies", "cpu", "; ".join(_each(f"{CPU}/cpufreq/policy*/{name}") for name in POLICY_FILES)),
-    Probe("time_in_state", "cpu", f"ls {CPU}/cpufreq/policy*/stats/time_in_state"),
+    Probe("policies", "cpu", _each(" ".join(f"{CPU}/cpufreq/policy*/{name}" for name in POLICY_FILES))),
+    Probe(
+        "time_in_state",
+        "cpu",
+        f'for f in {CPU}/cpufreq/policy*/stats/time_in_state; do [ -r "$f" ] && echo "$f"; done',
+    ),
     Probe("thermal_service", "thermal", "dumpsys thermalservice"),
     Probe(
         "thermal_zones",
         "thermal",
-        "cd /sys/class/thermal && " + _each("thermal_zone*/type thermal_zone*/temp"),
+        _each("/sys/class/thermal/thermal_zone*/type /sys/class/thermal/thermal_zone*/temp"),
     ),
-    Probe("cooling_devices", "thermal", "cd /sys/class/thermal && " + _each("cooling_device*/cur_state")),
+    Probe("cooling_devices", "thermal", _each("/sys/class/thermal/cooling_device*/cur_state")),
     Probe("battery", "battery", "dumpsys battery"),
-    Probe("battery_current", "battery", "cat /sys/class/power_supply/battery/current_now"),
-    Probe("battery_voltage", "battery", "cat /sys/class/power_supply/battery/voltage_now"),
-    Probe("memory_total", "memory", "grep MemTotal /proc/meminfo"),
-    Probe("memory_available", "memory", "grep MemAvailable /proc/meminfo"),
+    Probe("battery_current", "battery", _text("/sys/class/power_supply/battery/current_now")),
+    Probe("battery_voltage", "battery", _text("/sys/class/power_supply/battery/voltage_now")),
+    Probe("memory_total", "memory", _line("/proc/meminfo", "MemTotal")),
+    Probe("memory_available", "memory", _line("/proc/meminfo", "MemAvailable")),
     Probe("storage_free", "memory", "df -k /data/local/tmp | tail -n 1"),
     Probe("memory_detail", "memory", "grep Pss: /proc/self/smaps_rollup"),
     Probe(
         "gpu_adreno",
         "gpu",
-        _each("/sys/class/kgsl/kgsl-3d0/{gpu_model,gpuclk,max_gpuclk,gpu_busy_percentage}"),
+        _files("/sys/class/kgsl/kgsl-3d0", "gpu_model gpuclk max_gpuclk gpu_busy_percentage"),
     ),
-    Probe("gpu_mali", "gpu", _each("/sys/kernel/gpu/{gpu_model,gpu_clock,gpu_max_clock,gpu_busy}")),
+    Probe("gpu_mali", "gpu", _files("/sys/kernel/gpu", "gpu_model gpu_clock gpu_max_clock gpu_busy")),
     Probe("gpu_mali_other", "gpu", _each("/sys/class/misc/mali0/device/clock")),
     Probe("counters", "counters", "ls /system/bin/simpleperf"),
-    Probe("load", "state", "cat /proc/loadavg"),
+    Probe("load", "state", _text("/proc/loadavg")),
 )
 
 
 def probe_script(probes: tuple[Probe, ...] = PROBES) -> str:
-    """All probes in one script; each prints its mark, its text, its exit code."""
-    parts = (f"echo; echo {MARK}{one.name}; ( {one.script} ) 2>&1; echo; echo {MARK}= $?" for one in probes)
-    return "\n".join(part.replace("; echo; echo @@= $?", "; c=$?; echo; echo @@= $c") for part in parts)
+    """All probes in one script; each prints its mark, its text, its exit code. `$n` is a newline there."""
+    parts = (
+        f"echo; echo {MARK}{one.name}; {{ {one.script}; }} 2>&1; c=$?; echo; echo {MARK}= $c"
+        for one in probes
+    )
+    return "\n".join(["n='\n'", 'properties="$(getprop)$n"', *parts])
 
 
 def parse_probe(text: str, probes: tuple[Probe, ...] = PROBES) -> dict[str, Found]:

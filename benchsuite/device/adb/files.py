@@ -2,10 +2,12 @@
 
 import hashlib
 import shlex
+import tarfile
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from benchsuite.device.adb.process import full
+from benchsuite.device.adb.process import NO_SPACE, full
 from benchsuite.device.adb.reach import Reach
 
 HOME = "/data/local/tmp/bench"
@@ -13,6 +15,10 @@ FILES = f"{HOME}/files"
 WORKERS = f"{HOME}/workers"
 SCRATCH = f"{HOME}/scratch"
 COMPLETE = "complete"
+BUNDLE = "bundle.tar"
+BUNDLE_BYTES = 32 << 20
+"""More than that is not kept twice on a phone, if only for a moment."""
+ABSENT = 44
 DIGEST_DIGITS = 24
 CHUNK_BYTES = 1 << 22
 SPARE_BYTES = 64 << 20
@@ -44,38 +50,57 @@ class PhoneFiles:
         return f"{folder}/{places[path]}"
 
     def _bring(self, folder: str, places: dict[Path, str]) -> None:
+        """Ask whether it is there; else make room, send, and mark it complete: the mark makes it one."""
         quoted = shlex.quote(folder)
-        there = self._reach.shell(f"[ -e {quoted}/{COMPLETE} ] && touch {quoted}")
-        if there.code == 0:
-            return
-        self._make_room(sum(one.stat().st_size for one in places), keep=folder)
         parents = sorted({f"{folder}/{place}".rpartition("/")[0] for place in places.values()})
-        made = self._reach.shell(f"mkdir -p {' '.join(map(shlex.quote, parents))}")
-        if made.code:
-            raise full(self._reach.serial, made.err)
-        for one, place in places.items():
-            self._reach.push(one, f"{folder}/{place}")
-        marked = self._reach.shell(
-            f"echo complete > {quoted}/{COMPLETE}.part && mv {quoted}/{COMPLETE}.part {quoted}/{COMPLETE}"
+        asked = self._reach.shell(
+            f"[ -e {quoted}/{COMPLETE} ] && touch {quoted} && exit 0\n"
+            f"mkdir -p {' '.join(map(shlex.quote, parents))} || exit {NO_SPACE}\n"
+            f"cd {FILES} && df -k . && ls -tr && exit {ABSENT}"
         )
+        if asked.code == 0:
+            return
+        if asked.code != ABSENT:
+            raise full(self._reach.serial, asked.err)
+        table, _, listed = asked.out.partition("\n")[2].partition("\n")
+        byte_count = sum(one.stat().st_size for one in places)
+        self._make_room(byte_count, _free_bytes(table), listed.split(), keep=folder)
+        self._send(folder, places, byte_count)
+
+    def _send(self, folder: str, places: dict[Path, str], byte_count: int) -> None:
+        """Several small files as one: each transfer costs several calls."""
+        quoted, unpack = shlex.quote(folder), ""
+        if len(places) > 1 and byte_count <= BUNDLE_BYTES:
+            with tempfile.TemporaryDirectory() as temporary:
+                bundle = Path(temporary) / BUNDLE
+                with tarfile.open(bundle, "w", format=tarfile.GNU_FORMAT) as archive:
+                    for one, place in places.items():
+                        archive.add(one.resolve(), place, filter=_plain)
+                self._reach.push(bundle, f"{folder}/{BUNDLE}")
+            unpack = f"{{ [ ! -e {BUNDLE} ] || {{ tar -xf {BUNDLE} && rm -f {BUNDLE}; }}; }} && "
+        else:
+            for one, place in places.items():
+                self._reach.push(one, f"{folder}/{place}")
+        names = " ".join(shlex.quote(place) for place in places.values())
+        kept = f"{{ fsync {names} 2>/dev/null || sync; }}"  # before the mark: power may be lost any moment
+        marked = self._reach.shell(f"cd {quoted} && {unpack}{kept} && : > {COMPLETE}")
         if marked.code:
             raise full(self._reach.serial, marked.err)
 
-    def _make_room(self, byte_count: int, *, keep: str) -> None:
+    def _make_room(self, byte_count: int, free: int, listed: Sequence[str], *, keep: str) -> None:
         """Remove folders that were not used for longest until there is room; what cannot fit is left to
         fail.
         """
         kept = [keep, *self._used]
-        listed = self._reach.shell(f"mkdir -p {FILES} && cd {FILES} && ls -tr").out.split()
         for name in [one for one in listed if f"{FILES}/{one}" not in kept]:
-            if self.free_bytes() >= byte_count + SPARE_BYTES:
+            if free >= byte_count + SPARE_BYTES:
                 return
             self._reach.shell(f"rm -rf {shlex.quote(f'{FILES}/{name}')}")
+            free = self.free_bytes()
 
     def free_bytes(self) -> int:
         """Room where bench's files lie."""
-        words = self._reach.shell(f"df -k {HOME} | tail -n 1").out.split()
-        return int(words[3]) * 1024 if len(words) > 3 and words[3].isdecimal() else 1 << 62
+        return _free_bytes(self._reach.shell(f"df -k {HOME} | tail -n 1").out)
 
     def _digest(self, path: Path) -> str:
         facts = path.stat()
@@ -87,6 +112,19 @@ class PhoneFiles:
                     digest.update(chunk)
             self._digests[key] = digest.hexdigest()
         return self._digests[key]
+
+
+def _free_bytes(line: str) -> int:
+    """From a line of `df -k`; what it does not tell is no limit."""
+    words = line.split()
+    return int(words[3]) * 1024 if len(words) > 3 and words[3].isdecimal() else 1 << 62
+
+
+def _plain(facts: tarfile.TarInfo) -> tarfile.TarInfo:
+    """Nobody's in particular: the phone's shell could not give files to this computer's users."""
+    facts.uid = facts.gid = 0
+    facts.uname = facts.gname = ""
+    return facts
 
 
 def place_beside(path: Path, base: Path) -> str:

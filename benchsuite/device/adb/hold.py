@@ -4,8 +4,9 @@ exit.
 
 import json
 import os
+import re
 import shlex
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from benchsuite.device.link import Answer, file_name
 from models.errors import BenchError
 
 FOLDER_VARIABLE = "BENCH_DEVICE_STATE"
+MARK = "@@="
 Shell = Callable[[str], Answer]
 
 
@@ -103,49 +105,66 @@ def written_down(path: Path) -> tuple[Change, ...]:
 
 
 def hold(shell: Shell, path: Path, *, usb: bool) -> dict[str, str]:
-    """Change what can be changed; returns what was done to each thing, in words, for the facts of the run."""
-    done: dict[str, str] = {}
-    changes = list(written_down(path))
-    for one in HOLDS:
-        if one.only_usb and not usb:
-            done[one.name] = "left: the phone is on the network"
-            continue
-        before = shell(one.read)
+    """Change what can be changed; returns what was done to each thing, in words, for the facts of the run.
+
+    Three steps for all of them: read, write down here, change. What the phone then refuses is crossed out.
+    """
+    earlier = written_down(path)
+    wanted = [one for one in HOLDS if usb or not one.only_usb]
+    done = {one.name: "left: the phone is on the network" for one in HOLDS if one not in wanted}
+    changes: dict[str, Change] = {}
+    for one, before in zip(wanted, _each(shell, [one.read for one in wanted]), strict=True):
         if before.code:
             done[one.name] = "left: " + " ".join((before.err or before.out).split())[-100:]
             continue
         value = before.out.strip()
         undo = one.when_null if one.when_null and value == "null" else one.restore.format(shlex.quote(value))
-        _write(path, [*changes, Change(one.name, value, undo)])
-        answer = shell(one.change)
+        changes[one.name] = Change(one.name, value, undo)
+    _write(path, [*earlier, *changes.values()])
+    changing = [one for one in wanted if one.name in changes]
+    for one, answer in zip(changing, _each(shell, [one.change for one in changing]), strict=True):
         if answer.code:
-            _write(path, changes)
+            del changes[one.name]
             done[one.name] = "not offered: " + " ".join((answer.err or answer.out).split())[-100:]
-            continue
-        changes.append(Change(one.name, value, undo))
-        done[one.name] = f"changed, was {value}"
+        else:
+            done[one.name] = f"changed, was {changes[one.name].before}"
+    _write(path, [*earlier, *changes.values()])
     return done
 
 
 def release(shell: Shell, path: Path) -> tuple[Change, ...]:
-    """Put everything back, the last change first; what was put back is crossed out at once. Returns it.
+    """Put everything back, the last change first; what was put back is crossed out. Returns it.
 
-    A phone that refuses is a `BenchError`.
+    A phone that refuses is a `BenchError`. Putting back twice does no harm: a cut may hide that it was done.
     """
-    changes = list(written_down(path))
-    back = []
-    while changes:
-        change = changes[-1]
-        answer = shell(change.undo)
-        if answer.code:
-            raise BenchError(
-                f"{change.name} cannot be put back (it was {change.before}): {' '.join(answer.err.split())}",
-                where=str(path),
-                hint="put it back by hand in the phone's settings, then delete that file",
-            )
-        back.append(changes.pop())
-        _write(path, changes)
-    return tuple(back)
+    changes = written_down(path)[::-1]
+    if not changes:
+        return ()
+    answers = _each(shell, [one.undo for one in changes])
+    refused = [(one, answer) for one, answer in zip(changes, answers, strict=True) if answer.code]
+    _write(path, [one for one, _ in refused[::-1]])
+    if refused:
+        change, answer = refused[0]
+        raise BenchError(
+            f"{change.name} cannot be put back (it was {change.before}): {' '.join(answer.err.split())}",
+            where=str(path),
+            hint="put it back by hand in the phone's settings, then delete that file",
+        )
+    return changes
+
+
+def _each(shell: Shell, scripts: Sequence[str]) -> list[Answer]:
+    """Run scripts one after another in one call; each answers for itself, its complaints with its output."""
+    if not scripts:
+        return []
+    parts = [f"( {one} ) 2>&1; c=$?; echo; echo {MARK} $c" for one in scripts]
+    text = shell("\n".join(parts)).out
+    found = re.findall(rf"(.*?)\n{MARK} (\d+)(?:\n|$)", text, re.DOTALL)
+    answers = [
+        Answer(int(code), "" if int(code) else said, said if int(code) else "") for said, code in found
+    ]
+    missing = Answer(1, "", "the phone's shell did not come to it")
+    return [*answers, *[missing] * (len(scripts) - len(answers))]
 
 
 def _write(path: Path, changes: list[Change]) -> None:

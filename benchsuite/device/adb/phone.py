@@ -32,6 +32,11 @@ from models.errors import BenchError
 OURS = "ours"
 PROBE_LIMIT_S = 120.0
 LOOK_EVERY_S = 5.0
+LEAVE_S = 10.0
+"""A phone that is out of reach at the very end is waited for so long, then left as it is."""
+MOST_ENTRIES = 3
+FRESH_S = 1.0
+"""A state that is younger, with nothing done since, is the state now."""
 
 
 class AdbDevice:
@@ -40,7 +45,7 @@ class AdbDevice:
     target = TARGET
 
     def __init__(self, name: str, link: Link, *, reattach_s: float = REATTACH_S, say: Say = nothing) -> None:
-        self.name, self._link = name, link
+        self.name = name
         self._lock = lock_phone(link.serial)
         self._scratch = make_scratch()
         try:
@@ -55,12 +60,21 @@ class AdbDevice:
         self._raw: dict[str, OursRunner] = {}
         self._numbers = count()
         self._gave_up = False
+        self._latest: tuple[Telemetry | None, int, float] = (None, 0, 0.0)
         self._states: Mapping[int, Mapping[int, int]] = {}
         self._state_file = state_file(link.serial)
-        self._enter(usb=":" not in link.serial)
+        try:
+            self._enter()
+        except DeviceLost as lost:
+            self._lock.release()
+            raise BenchError(str(lost), where=name) from lost
 
     def facts(self) -> Facts:
-        """Chip, cores, Android, memory, what was held still and what could not be."""
+        """Chip, cores, Android, memory, what was held still and what could not be. A phone that was
+        restarted meanwhile is held still anew: some of it does not outlive a restart.
+        """
+        if self._boot_id != self.reach.boot_id:
+            self._enter()
         return self._facts
 
     def push(self, path: Path, companions: Sequence[Path] = ()) -> str:
@@ -103,7 +117,17 @@ class AdbDevice:
         first_look = not self._states
         self._states = states
         resident = None if first_look or not clocks else clocks[0]
-        return replace(parse_state(text, self._cores), resident_mhz=resident)
+        state = replace(parse_state(text, self._cores), resident_mhz=resident)
+        self._latest = (state, self.reach.calls, time.monotonic())
+        return state
+
+    def _state_now(self) -> Telemetry | None:
+        """The last state while nothing was asked of the phone since, and at once: a block's end is the next
+        one's beginning.
+        """
+        state, calls, taken = self._latest
+        current = calls == self.reach.calls and time.monotonic() - taken <= FRESH_S
+        return state if current else None
 
     def ready(self, policy: Policy, say: Callable[[str], None]) -> Telemetry:
         """Wait for a cool, charged phone. After the longest wait it is measured and every state says why
@@ -111,14 +135,18 @@ class AdbDevice:
         unfit; it is waited for again once it was fit in between.
         """
         self.reach.say = say
-        start = time.monotonic()
+        known, since = self._state_now(), None
+        if known is not None and not why_unfit(known, policy):
+            return known
         while True:
             state = self.telemetry()
             reason = why_unfit(state, policy)
             if not reason:
                 self._gave_up = False
                 return state
-            if self._gave_up or time.monotonic() - start >= policy.settle_seconds:
+            now = time.monotonic()
+            since = now if since is None else since
+            if self._gave_up or now - since > policy.settle_seconds:
                 self._gave_up = True
                 return replace(state, unfit=reason)
             say(f"waiting for {self.name}: {reason}")
@@ -126,13 +154,13 @@ class AdbDevice:
 
     def why_not(self, framework: Adapter) -> str | None:
         """`ours` needs nothing on the phone, the others their layers."""
-        return None if base_name(framework.name) == OURS else why_no_python(self._link, framework)
+        return None if base_name(framework.name) == OURS else why_no_python(self.reach, framework)
 
     def version_of(self, framework: Adapter) -> str | None:
         """Layers hold the versions that they were made with; `ours` is bench's own."""
         if base_name(framework.name) == OURS:
             return installed_version(framework)
-        return version_there(self._link, framework)
+        return version_there(self.reach, framework)
 
     def close(self) -> None:
         """Put the phone back as it was and end what runs there; what cannot be done now is said, and stays
@@ -148,17 +176,24 @@ class AdbDevice:
             shutil.rmtree(self._scratch, ignore_errors=True)
             self._lock.release()
 
-    def _enter(self, *, usb: bool) -> None:
-        """End what an earlier run left, put back what it changed, read the facts, hold the phone still."""
-        try:
-            end_orphans(self.reach, WORKERS)
-            release(self.reach.shell, self._state_file)
-            self.reach.shell(f"rm -rf {SCRATCH}; mkdir -p {SCRATCH}")
-            found = parse_probe(self.reach.shell(probe_script(), PROBE_LIMIT_S).out)
-            held = hold(self.reach.shell, self._state_file, usb=usb)
-        except DeviceLost as lost:
-            self._lock.release()
-            raise BenchError(str(lost), where=self.name) from lost
+    def _enter(self) -> None:
+        """End what an earlier run left, put back what it changed, read the facts, hold the phone still; from
+        the beginning when the phone is restarted meanwhile.
+        """
+        for _ in range(MOST_ENTRIES):
+            try:
+                return self._enter_once()
+            except DeviceRestarted as restart:
+                self.reach.say(str(restart))
+        raise DeviceLost(f"{self.reach.serial} is restarted again and again")
+
+    def _enter_once(self) -> None:
+        self._boot_id = self.reach.boot_id
+        end_orphans(self.reach, WORKERS)
+        release(self.reach.shell, self._state_file)
+        self.reach.shell(f"rm -rf {SCRATCH}; mkdir -p {SCRATCH}")
+        found = parse_probe(self.reach.shell(probe_script(), PROBE_LIMIT_S).out)
+        held = hold(self.reach.shell, self._state_file, usb=":" not in self.reach.serial)
         self._cores = cores_of(found)
         used = dict.fromkeys(one.policy for one in self._cores if one.policy is not None)
         self._policies = tuple(used)
@@ -166,11 +201,11 @@ class AdbDevice:
         self._facts: Facts = {"device": self.name, **facts}
 
     def _leave(self) -> None:
-        if self.reach.try_shell("true", LOOK_EVERY_S) is None:
+        if not self.reach.answers_within(LEAVE_S):
             raise LinkDown("it does not answer")
-        end_orphans(self.reach, WORKERS)
-        for _ in range(2):
+        for _ in range(MOST_ENTRIES):
             try:
+                end_orphans(self.reach, WORKERS)
                 release(self.reach.shell, self._state_file)
                 self.reach.shell(f"rm -rf {SCRATCH}")
                 return
@@ -183,7 +218,7 @@ class AdbDevice:
         if not framework:
             raise RunnerRefusal(f"a phone cannot answer `{request['do']}` before a network is loaded")
         if framework != OURS:
-            return PythonRunner(self._link, framework, folder)
+            return PythonRunner(self.reach, framework, folder)
         place = Place(folder, self._local.__getitem__, self.push, self._scratch)
         return OursRunner(place, self._raw)
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any, Protocol
 
 from benchsuite.device.adb.reach import Reach
-from benchsuite.device.protocol import DeviceLost, Ending, Silence
+from benchsuite.device.protocol import DeviceLost, DeviceRestarted, Ending, Silence
 
 POLL_S = 5
 CALL_SLACK_S = 30.0
@@ -19,38 +19,52 @@ LOG_TAIL_BYTES = 4000
 LEAST_FREE_KILOBYTES = 512
 MEMORY_KILLERS = ("kernel", "lmkd")
 """Whom a SIGKILL that was not ours came from: the kernel's counter rose, or Android's log names us."""
-DEAD, RUNNING, NO_SPACE = 42, 41, 43
+DEAD, RUNNING, NO_SPACE, ENDED, NOT_BEGUN = 42, 41, 43, 45, 46
+"""`ENDED`: from outside, because whoever waits for the worker's own end is gone too."""
+MOST_POLLS_TO_BEGIN = 6
 
 FUNCTIONS = r"""
-started() { { read -r l < /proc/$1/stat; } 2>/dev/null || return 1
+started() { { l=$(</proc/$1/stat); } 2>/dev/null || return 1
     set -- ${l##*\) }; [ "$1" != Z ] && echo ${20}; }
 alive() { [ -n "$1" ] && [ "$(started $1)" = "$2" ]; }
 is_alive() { { read -r p s < "$1"; } 2>/dev/null && alive "$p" "$s"; }
 kills() { grep '^oom_kill ' /proc/vmstat 2>/dev/null | { read -r k n; echo "$n"; }; }
+move() { rename "$1" "$2" 2>/dev/null || mv -f "$1" "$2"; }
 """
 """A process is known by number and start time (field 22 of its stat); a number alone may be another's by
 now. `kills` counts what the kernel's memory killer has ended since boot, where the shell may read that.
+`rename` and `print` are Android's shell's own: no program is started.
 """
 
+# A worker that cannot be written down could not be ended either: it does not begin.
 RUN_SCRIPT = (
     FUNCTIONS
     + r"""
-echo $$ $(started $$) > session.part && mv session.part session
+echo $$ $(started $$) > session.part && move session.part session || exit 43
 kills > kills
 %(setup)s
 %(command)s > log 2>&1 < /dev/null &
-echo $! $(started $!) > worker.part && mv worker.part worker
+echo $! $(started $!) > worker.part && move worker.part worker || { kill -9 $!; exit 43; }
 wait $!
-echo $? > rc.part && mv rc.part rc
+echo $? > rc.part && move rc.part rc
 is_alive waiter && kill -USR1 $p
 """
 )
 
-START_SCRIPT = r"""
-mkdir %(folder)s 2>/dev/null || { [ -d %(folder)s ] && exit 0
-    mkdir -p %(parent)s && mkdir %(folder)s || exit 43; }
-cd %(folder)s && printf %%s %(script)s > run.sh || exit 43
-setsid nohup sh run.sh < /dev/null > /dev/null 2>&1 &
+START_SCRIPT = (
+    FUNCTIONS
+    + r"""
+mkdir -p %(folder)s && cd %(folder)s || exit 43
+[ -e run.sh ] || {
+    print -r -- %(script)s > run.part && move run.part run.sh || exit 43
+    setsid nohup sh run.sh < /dev/null > /dev/null 2>&1 & }
+"""
+)
+"""Goes over together with the first request. `run.sh` in its place says that it was started."""
+
+REQUEST_SCRIPT = r"""
+[ -e request-%(number)d ] || {
+    print -r -- %(line)s > request.part && move request.part request-%(number)d; }
 """
 
 ASK_SCRIPT = (
@@ -60,24 +74,32 @@ cd %(folder)s || exit 42
 trap : USR1
 sleep %(seconds)d < /dev/null > /dev/null 2>&1 & sleeper=$!
 trap "kill $sleeper 2>/dev/null" USR1
-echo $$ $(started $$) > waiter.part && mv waiter.part waiter || { kill $sleeper; exit 43; }
-[ -e request-%(number)d ] || { printf '%%s\n' %(line)s > request.part &&
-    mv request.part request-%(number)d; } ||
-    { kill $sleeper; exit 43; }
+echo $$ $(started $$) > waiter || { kill $sleeper; exit 43; }
+{ """
+    + REQUEST_SCRIPT
+    + r""" } || { kill $sleeper; exit 43; }
 [ %(number)d = 0 ] || { is_alive worker && kill -USR1 $p; }
 if [ -e reply-%(number)d ] || [ -e rc ] || { [ -e session ] && ! is_alive session; }; then
     kill $sleeper 2>/dev/null; fi
 wait $sleeper
-[ -e reply-%(number)d ] && { cat reply-%(number)d; exit 0; }
-[ -e rc ] || { [ -e session ] && ! is_alive session; } && exit 42
-exit 41
+[ -e reply-%(number)d ] && { print -r -- "$(<reply-%(number)d)"; exit 0; }
+[ -e rc ] && exit 42
+[ -e session ] && is_alive session && exit 41
+[ -e rc ] && exit 42
+echo room > room || exit 43
+[ -e session ] && exit 45
+exit 46
 """
 )
+"""`waiter` needs no renaming: a worker that reads half of it has replied before, and that is looked for
+afterwards.
+"""
 
 END_SCRIPT = (
     FUNCTIONS
     + r"""
 cd %(folder)s 2>/dev/null || exit 0
+%(farewell)s
 n=0; while [ ! -e session ] && [ $n -lt 20 ]; do sleep 0.1; n=$((n + 1)); done
 n=0; while is_alive session && [ $n -lt %(tenths)d ]; do sleep 0.1; n=$((n + 1)); done
 code=forced
@@ -89,7 +111,7 @@ if [ "$code" = 137 ]; then
     logcat -d -s lowmemorykiller lmkd 2>/dev/null | grep -q "($p)" && killer=lmkd
 fi
 echo "$code $(df -k . | { read -r h; read -r a b c d e; echo $d; }) $killer"
-tail -c %(tail)d log
+[ -s log ] && tail -c %(tail)d log
 cd / && rm -rf %(folder)s
 """
 )
@@ -124,7 +146,7 @@ class PhoneProcess:
         self._runner: Runner | None = None
         self._number = -1
         self._request: Mapping[str, Any] = {}
-        self._refusal = ""
+        self._refusal = self._starting = ""
         self._ending: Ending | None = None
 
     def send(self, line: str) -> None:
@@ -146,7 +168,7 @@ class PhoneProcess:
             return json.dumps({"ok": False, "kind": "refused", "error": self._refusal})
         assert self._runner is not None
         line = self._runner.line(self._request)
-        deadline = time.monotonic() + timeout_seconds - self._reach.outage_s
+        deadline, not_begun = time.monotonic() + timeout_seconds - self._reach.outage_s, 0
         while (left := deadline + self._reach.outage_s - time.monotonic()) > 0:
             answer = self._reach.shell(
                 self._ask(line, min(POLL_S, max(1, round(left)))), POLL_S + CALL_SLACK_S
@@ -155,7 +177,12 @@ class PhoneProcess:
                 return self._reply(answer.out)
             if answer.code == DEAD:
                 return None
-            if answer.code != RUNNING:
+            not_begun += answer.code == NOT_BEGUN
+            if answer.code == ENDED or not_begun >= MOST_POLLS_TO_BEGIN:
+                raise DeviceRestarted(
+                    f"{self._reach.serial}: what ran there was ended (adbd restarted, or no room)"
+                )
+            if answer.code not in (RUNNING, NOT_BEGUN):
                 raise full(self._reach.serial, answer.err)
         raise Silence
 
@@ -168,19 +195,14 @@ class PhoneProcess:
     def _start(self, request: Mapping[str, Any]) -> Runner:
         runner: Runner = self._choose(request)
         setup, command = runner.begin(request)
-        parent, _, _ = self._folder.rpartition("/")
-        script = START_SCRIPT % {
+        self._starting = START_SCRIPT % {
             "folder": shlex.quote(self._folder),
-            "parent": shlex.quote(parent),
             "script": shlex.quote(RUN_SCRIPT % {"setup": setup, "command": command}),
         }
-        answer = self._reach.shell(script)
-        if answer.code:
-            raise full(self._reach.serial, answer.err)
         return runner
 
     def _ask(self, line: str, seconds: int) -> str:
-        return ASK_SCRIPT % {
+        return (self._starting if self._number == 0 else "") + ASK_SCRIPT % {
             "folder": shlex.quote(self._folder),
             "line": shlex.quote(line),
             "number": self._number,
@@ -197,11 +219,15 @@ class PhoneProcess:
     def _end(self, grace_seconds: float) -> Ending:
         if self._runner is None:
             return Ending(exit_code=0, log_tail="")
+        farewell = ""
         if grace_seconds and self._request.get("do") == "quit":
             self._number += 1
-            self._reach.try_shell(self._ask(self._runner.line({"do": "quit"}), 1), CALL_SLACK_S)
+            line = shlex.quote(self._runner.line({"do": "quit"}))
+            request = REQUEST_SCRIPT % {"number": self._number, "line": line}
+            farewell = f"{request} is_alive worker && kill -USR1 $p"
         script = END_SCRIPT % {
             "folder": shlex.quote(self._folder),
+            "farewell": farewell,
             "tenths": round(grace_seconds * 10),
             "tail": LOG_TAIL_BYTES,
         }

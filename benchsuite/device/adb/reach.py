@@ -25,7 +25,9 @@ def nothing(text: str) -> None:
 
 
 class Reach:
-    """A link that comes back. Scripts must stand being run twice: a cut may hide that one was run."""
+    """A link that comes back, itself a `Link`. Scripts must stand being run twice: a cut may hide that one
+    was run.
+    """
 
     def __init__(self, link: Link, *, reattach_s: float = REATTACH_S, say: Say = nothing) -> None:
         self._link, self._reattach_s = link, reattach_s
@@ -47,6 +49,7 @@ class Reach:
 
     def push(self, local: Path, remote: str) -> None:
         """As `Link.push`; a full phone raises `DeviceLost`: no other cell would fare better."""
+        self.calls += 1
         try:
             self._again(lambda: self._link.push(local, remote))
         except PhoneFull as error:
@@ -54,14 +57,30 @@ class Reach:
 
     def pull(self, remote: str, local: Path) -> None:
         """As `Link.pull`."""
+        self.calls += 1
         self._again(lambda: self._link.pull(remote, local))
+
+    def reconnect(self) -> bool:
+        """As `Link.reconnect`."""
+        return self._link.reconnect()
 
     def try_shell(self, script: str, timeout_s: float = SHELL_TIMEOUT_S) -> Answer | None:
         """Run a script if the phone can be reached now, else None: for clearing up, which must not wait."""
+        self.calls += 1
         try:
             return self._link.shell(script, timeout_s)
         except LinkDown:
             return None
+
+    def answers_within(self, seconds: float) -> bool:
+        """Whether the phone can be reached now or soon."""
+        deadline = time.monotonic() + seconds
+        while self.try_shell("true", seconds) is None:
+            if time.monotonic() >= deadline:
+                return False
+            time.sleep(RETRY_S)
+            self._link.reconnect()
+        return True
 
     def _again(self, action: Callable[[], T]) -> T:
         for _ in range(MOST_TRIES):

@@ -17,19 +17,27 @@ SKIN_NAMES = re.compile(r"skin|^ap$", re.IGNORECASE)
 
 
 def state_script(policies: Sequence[int]) -> str:
-    """One round trip; `policies` are those of the cores in use."""
-    lines = ["head -n 1 /proc/stat; cat /proc/loadavg; grep MemAvailable /proc/meminfo"]
+    """One round trip; `policies` are those of the cores in use.
+
+    Built-ins of the shell wherever they do (`$(<file)` starts no program): what looks at a phone disturbs it.
+    The kernel's thermal zones are read only where Android names no processor's temperature.
+    """
+    lines = [
+        't=$(</proc/stat); echo "${t%%"$n"*}"; echo "$(</proc/loadavg)"',
+        't=$(</proc/meminfo); t=${t#*MemAvailable:}; echo "MemAvailable:${t%%"$n"*}"',
+    ]
     for number in policies:
         folder = f"{CPU}/cpufreq/policy{number}"
-        lines.append(
-            f'echo "@limit {number} $(cat {folder}/scaling_max_freq) $(cat {folder}/cpuinfo_max_freq)"'
-        )
-        lines.append(f'echo "@states {number}"; cat {folder}/stats/time_in_state; echo @end')
-    lines.append("echo @thermal; dumpsys thermalservice; echo @battery; dumpsys battery; echo @zones")
+        limits = f"$(<{folder}/scaling_max_freq) $(<{folder}/cpuinfo_max_freq)"
+        lines.append(f'echo "@limit {number} {limits}"')
+        lines.append(f'echo "@states {number}"; echo "$(<{folder}/stats/time_in_state)"; echo @end')
     lines.append(
-        'for z in /sys/class/thermal/thermal_zone*; do echo "$(cat $z/type) $(cat $z/temp)"; done; true'
+        't=$(dumpsys thermalservice); echo "@thermal$n$t"; echo @battery; dumpsys battery; echo @zones'
     )
-    return "\n".join(lines)
+    zones = 'for z in /sys/class/thermal/thermal_zone*; do echo "$(<$z/type) $(<$z/temp)"; done'
+    lines.append("t=${t#*temperatures from HAL:}; t=${t%%Current cooling devices*}")
+    lines.append(f'case $t in *"mType=0,"*) ;; *) {zones};; esac; true')
+    return "n='\n'\n" + "\n".join(lines)
 
 
 def parse_states(text: str) -> dict[int, dict[int, int]]:

@@ -2,22 +2,30 @@
 afterwards.
 """
 
+import json
+import shlex
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchsuite.device.adb.binary import Adb
+from benchsuite.device.adb.files import WORKERS
 from benchsuite.device.adb.hold import release, state_file, written_down
 from benchsuite.device.adb.phone import AdbDevice
+from benchsuite.device.adb.process import POLL_S, PhoneProcess
 from benchsuite.device.adb.server import AdbServerLink
+from benchsuite.device.link import LinkDown
 from benchsuite.device.protocol import DeviceRestarted
 from benchsuite.policy import Policy
 from tests.phone.host import AdbHome
 from tests.phone.links import KINDS, link_to
 from tests.phone.phone import Phone
+
+SLOW_S = 11
 
 
 @pytest.fixture(params=KINDS)
@@ -34,6 +42,14 @@ def device(
     one = AdbDevice("test", link, reattach_s=20.0)
     yield one
     one.close()
+
+
+@pytest.fixture(scope="module")
+def server(module_phone: Phone, adb_home: AdbHome) -> Iterator[AdbServerLink]:
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in adb_home.environment.items():
+            patch.setenv(name, value)
+        yield AdbServerLink(Adb(adb_home.binary, 36), module_phone.serial)
 
 
 def test_a_call_waits_for_the_cable(phone: Phone, device: AdbDevice) -> None:
@@ -81,9 +97,57 @@ def test_heat_is_waited_for_then_marked(phone: Phone, device: AdbDevice) -> None
     assert device.ready(Policy(settle_seconds=2.0), said.append).unfit is None
 
 
+class Slow:
+    """A program that takes long to answer its first request, then wakes who waits."""
+
+    def begin(self, request: Mapping[str, Any]) -> tuple[str, str]:
+        answer = "echo '{\"ok\": true}' > reply-0; read -r p s < waiter; kill -USR1 $p"
+        return "", f"eval {shlex.quote(f'sleep {SLOW_S}; {answer}')}"
+
+    def line(self, request: Mapping[str, Any]) -> str:
+        return str(request["do"])
+
+    def reply(self, request: Mapping[str, Any], text: str) -> Mapping[str, Any]:
+        return dict(json.loads(text))
+
+
+def test_a_phone_that_measures_is_left_alone(device: AdbDevice) -> None:
+    process = PhoneProcess(device.reach, f"{WORKERS}/slow", lambda request: Slow())
+    process.send('{"do": "load"}')
+    calls, start = device.reach.calls, time.monotonic()
+    assert process.receive(60.0) == '{"ok": true}'
+    spent = time.monotonic() - start
+    assert spent > POLL_S
+    assert device.reach.calls - calls <= 1 + spent / POLL_S, "at most a poll every five seconds"
+    process.end()
+
+
 def test_names_are_only_names(device: AdbDevice, tmp_path: Path) -> None:
     file = tmp_path / "we'ird; $(touch x)\n\"é日本.bin"
     file.write_bytes(bytes(range(256)) * 100)
     remote = device.push(file)
     device.pull(remote, tmp_path / "back")
     assert (tmp_path / "back").read_bytes() == file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("script", "code", "out"),
+    [
+        ("echo said; exit 3", 3, "said\n"),
+        ("if then", 1, ""),
+        ("printf bare", 0, "bare"),
+        ("nothing-of-that-name", 127, ""),
+        ("(exit 5)", 5, ""),
+        ("kill $$", 143, ""),
+        ("unset none; ${none?}; echo on", 1, ""),
+        ("trap 'echo woken' USR1; kill -USR1 $$; echo on", 0, "woken\non\n"),
+    ],
+)
+def test_every_end_of_a_script_is_told(server: AdbServerLink, script: str, code: int, out: str) -> None:
+    answer = server.shell(script)
+    assert (answer.code, answer.out) == (code, out)
+
+
+def test_a_shell_that_was_killed_is_no_answer(server: AdbServerLink) -> None:
+    with pytest.raises(LinkDown):
+        server.shell("echo said; kill -9 $$")
