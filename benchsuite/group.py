@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from adapters.environments import make
+from adapters.external import converter_of
 from adapters.protocol import Adapter, Prepared
 from benchsuite.client import WorkerFailed
 from benchsuite.contestant import Contestant, Task
@@ -114,7 +115,7 @@ class GroupRunner:
     def _prepare(self, adapter: Adapter) -> Prepared:
         context = self._context
         prepared = prepare(
-            adapter,
+            converter_of(adapter),
             self._group.model,
             self._paths[0],
             self._group.setting,

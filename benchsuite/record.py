@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from adapters.external import NOT_CHECKED, OUTPUTS_FACT
 from benchsuite.device.protocol import Facts, Telemetry
 
 
@@ -120,6 +121,12 @@ class CellRecord:
     memory_peak_bytes: int | None = None
     restarts: int = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def unchecked(self) -> str:
+        """Why its outputs cannot be compared with the reference although it can be measured, or ""."""
+        fact = self.loading.facts.get(OUTPUTS_FACT, "") if self.loading else ""
+        return fact if fact.startswith(NOT_CHECKED) else ""
 
 
 @dataclass(frozen=True, slots=True)

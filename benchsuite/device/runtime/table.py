@@ -61,6 +61,12 @@ def refusal(framework: str) -> str | None:
     return table.refused.get(base, f"no runtime for a phone is known for {base}")
 
 
+def wheel_version(distribution: str) -> str | None:
+    """The version of a distribution in the layers, or None where it is in none."""
+    rows = (wheel for wheels in layer_table().wheels.values() for wheel in wheels)
+    return next((one.version for one in rows if one.name == distribution.lower()), None)
+
+
 def layers_of(frameworks: Sequence[str]) -> tuple[str, ...]:
     """The layers that frameworks need, the lowest first; raises `BenchError` for one that cannot run."""
     table = layer_table()
