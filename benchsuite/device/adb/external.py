@@ -70,17 +70,20 @@ write_reply() {
 }
 serve_program() {
     trap : USR1
-    n=0
     echo > version
-    while await_request $n; do
-        write_reply $n || exit 1
+    what=load first=1 second=%(warmup)d n=0
+    while write_reply $n; do
         is_alive waiter && kill -USR1 $p
         [ "$what" != quit ] || exit 0
         n=$((n + 1))
+        await_request $n || exit 0
     done
+    exit 1
 }
 """
-"""`started` and `is_alive` are those of `process.py`, in the same script."""
+"""`started` and `is_alive` are those of `process.py`, in the same script. The first request is known without
+being read, as for `ours`: nobody sends a signal for it.
+"""
 
 
 class ExternalRunner:
@@ -124,7 +127,7 @@ class ExternalRunner:
         if doing == "run":
             return f"run {request['iterations']} {max(LEAST_WARM_UP, request.get('rewarm', 0))}"
         if doing == "load":
-            return f"load 1 {LEAST_WARM_UP}"
+            return ""
         if doing == "outputs":
             checked = not why_unchecked(self._framework.program)
             return f"outputs {request['path']}" if checked else "nothing"
@@ -199,6 +202,7 @@ class ExternalRunner:
             "command": mask + shell_words(given),
             "outputs": shlex.join(given.outputs) or "/dev/null",
             "most": MOST_SAID_BYTES,
+            "warmup": LEAST_WARM_UP,
         }
 
 
