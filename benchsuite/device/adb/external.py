@@ -50,7 +50,7 @@ start_program() {
     rm -f output-*
     clock; from=$up; children_ticks; used=$ticks
     ( %(limit)s%(variables)scase $what in
-        load) if %(has_version)s; then %(version)s > version 2>&1; fi;;
+        load) if %(has_version)s; then %(version)s > version 2>&1 || { code=$?; cat version; exit $code; }; fi;;
     esac
     runs=$first warmup=$second
     exec %(command)s ) > said 2>&1 < /dev/null

@@ -2,9 +2,9 @@
 
 import pytest
 
-from adapters.catalogue import ADAPTERS
+from adapters.catalogue import ADAPTERS, adapter
 from benchsuite.device.runtime.provision import TRIALS, Runtime
-from benchsuite.device.runtime.table import BASE, CODE, layer_table, layers_of, refusal
+from benchsuite.device.runtime.table import BASE, CODE, layer_table, layers_of, refusal, wheel_version
 
 TABLE = layer_table()
 
@@ -18,6 +18,12 @@ def test_every_framework_runs_there_or_says_why(framework: str) -> None:
 def test_layers_exist_and_are_tried() -> None:
     named = {layer for layers in TABLE.frameworks.values() for layer in layers}
     assert named == set(TABLE.wheels) == set(TRIALS)
+
+
+def test_the_version_of_a_framework_there_is_known() -> None:
+    for name in set(TABLE.frameworks) - {"ours"}:
+        assert wheel_version(adapter(name).distribution), name
+    assert wheel_version("tensorrt") is None
 
 
 def test_variants_need_what_the_framework_needs() -> None:
