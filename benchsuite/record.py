@@ -124,8 +124,10 @@ class CellRecord:
 
     @property
     def unchecked(self) -> str:
-        """Why its outputs cannot be compared with the reference although it can be measured, or ""."""
-        fact = self.loading.facts.get(OUTPUTS_FACT, "") if self.loading else ""
+        """Why a cell that is `ok` had its outputs not compared with the reference; "" for all others."""
+        if self.outcome is None or self.outcome.status is not Status.OK or self.loading is None:
+            return ""
+        fact = self.loading.facts.get(OUTPUTS_FACT, "")
         return fact if fact.startswith(NOT_CHECKED) else ""
 
 

@@ -8,7 +8,17 @@ import pytest
 
 from benchsuite.device.protocol import Telemetry
 from benchsuite.doubts import CHECKS, doubts_of
-from benchsuite.record import Block, CellKey, CellRecord, GroupKey, GroupRecord, Loading, Turn
+from benchsuite.record import (
+    Block,
+    CellKey,
+    CellRecord,
+    GroupKey,
+    GroupRecord,
+    Loading,
+    Outcome,
+    Status,
+    Turn,
+)
 
 KEY = GroupKey("net", "local", 1, "fp32")
 TYPICAL_NS = 1_000_000
@@ -62,7 +72,7 @@ def group(
     }
     if outputs is not None:
         told = Loading(0.0, 0, 0, (TYPICAL_NS,), 3, 0, facts={"outputs": outputs}, options={})
-        cells["ours"] = replace(cells["ours"], loading=told)
+        cells["ours"] = replace(cells["ours"], loading=told, outcome=Outcome(Status.OK))
     return GroupRecord(KEY, cells, tuple(blocks))
 
 

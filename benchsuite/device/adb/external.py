@@ -49,9 +49,10 @@ await_request() {
 start_program() {
     rm -f output-*
     clock; from=$up; children_ticks; used=$ticks
-    ( %(limit)s%(variables)scase $what in
-        load) if %(has_version)s; then %(version)s > version 2>&1 || { code=$?; cat version; exit $code; }; fi;;
-    esac
+    ( %(limit)s%(variables)s
+    if [ $what = load ] && %(has_version)s; then
+        %(version)s > version 2>&1 || { code=$?; cat version; exit $code; }
+    fi
     runs=$first warmup=$second
     exec %(command)s ) > said 2>&1 < /dev/null
     code=$?

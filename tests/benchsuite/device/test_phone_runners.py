@@ -56,17 +56,16 @@ def test_programs_on_the_phone(
         row("average", relu, "average", times=AVERAGE),
         row("hostile", hostile, "each"),
         row("blind", relu, "each", command=["{files}/relu", "each", *WORDS[:-1], "/dev/null"]),
-        row("wrong", relu, "wrong"),
         row("fail", relu, "fail"),
         row("crash", relu, "crash"),
-        row("untimed", relu, "untimed"),
+        row("unversioned", relu, "each", version=["{files}/relu", "-v"]),
         row("nothing", relu, "nothing"),
         row("other", other, "each"),
     ]
     group = run(rows, module_phone, adb_home, monkeypatch, tmp_path, code=1)
     outcomes = {name: cell.outcome for name, cell in group.cells.items()}
     expected = dict.fromkeys(("each", "average", "hostile", "blind"), Status.OK)
-    expected |= {"wrong": Status.WRONG, "untimed": Status.FAILED, "other": Status.REFUSED}
+    expected |= {"unversioned": Status.CRASHED, "other": Status.REFUSED}
     expected |= dict.fromkeys(("fail", "crash", "nothing"), Status.CRASHED)
     assert {name: one.status for name, one in outcomes.items()} == expected, outcomes
     assert [outcomes[name].error for name in ("each", "average", "hostile", "blind")] == [0, 0, 0, None]
@@ -74,7 +73,7 @@ def test_programs_on_the_phone(
     assert "error: no such delegate" in outcomes["fail"].reason
     assert "error: no such delegate" in outcomes["fail"].log_tail
     assert "crash ended with signal 6" in outcomes["crash"].reason
-    assert "`times` found nothing in what untimed said" in outcomes["untimed"].reason
+    assert "exit code 2; its last words: 2 words, not 8" in outcomes["unversioned"].reason
     assert outcomes["other"].reason == "other is a program for x86_64, and aarch64 is where it would run"
     facts = group.cells["each"].loading.facts
     assert (facts["build"], facts["outputs"]) == ("relu 1.2", "checked")
