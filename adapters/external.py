@@ -1,11 +1,13 @@
 """A program of the user's own as a framework: what it is given, how its words are made, how it is read.
 
-It is started anew for every turn, times itself, and is believed: a note says so. The worker of this machine
+It times itself and is believed: a note says so. It is started anew for every turn, or, where its row says
+`speaks = "lines"`, stays and answers. The worker of this machine
 is `adapters/external_worker.py`; on a phone the same is done by `benchsuite/device/adb/external.py`.
 """
 
 import hashlib
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +21,8 @@ DIGEST_DIGITS = 12
 LAST_WORDS = 600
 LEAST_WARM_UP = 1
 SIGNAL_BASE = 128
-OWN_CLOCK = "a program of the user's own, timed by its own clock, started anew for every turn"
+OWN_CLOCK = "a program of the user's own, timed by its own clock"
+ANEW = "it is started anew for every turn"
 ONE_AVERAGE = "it tells one average of its runs, so a block is one sample"
 OUTPUTS_FACT = "outputs"
 NOT_CHECKED = "not checked"
@@ -43,7 +46,8 @@ class External(Framework):
         for file in existing_files(self.program):
             whole.update(hashlib.sha256(file.read_bytes()).digest())
         row = self.program
-        whole.update(repr((row.command, row.times.pattern, sorted(row.environment.items()))).encode())
+        times = row.times.pattern if row.times is not None else ""
+        whole.update(repr((row.command, times, sorted(row.environment.items()))).encode())
         return f"sha256 {whole.hexdigest()[:DIGEST_DIGITS]}"
 
     def conversion(self, setting: Setting) -> Conversion | None:
@@ -55,13 +59,14 @@ class External(Framework):
         return self.base.convert(source, folder, setting)
 
     def load(self, prepared: Prepared, setting: Setting) -> Session:
-        """Raises `Unsupported`: a program is started for every turn, and holds nothing in between."""
+        """Raises `Unsupported`: a program has a worker of its own."""
         raise Unsupported(f"{self.name} is a program of its own: it can be measured by `bench run` only")
 
 
 def as_framework(program: Program, base: Adapter) -> External:
     """The row as a framework."""
-    notes = (OWN_CLOCK, *((ONE_AVERAGE,) if program.tells_average else ()), *program.notes)
+    anew = (ANEW,) if program.times is not None else ()
+    notes = (OWN_CLOCK, *anew, *((ONE_AVERAGE,) if program.tells_average else ()), *program.notes)
     return External(
         name=program.name,
         title=program.title,
@@ -141,7 +146,8 @@ class Given:
 
 def why_unchecked(program: Program) -> str:
     """Why outputs cannot be compared; "" when they can."""
-    return "" if "output" in program.placeholders() else f"{NOT_CHECKED}: its command has no {{output}}"
+    needed = "output" if program.times is not None else "input"
+    return "" if needed in program.placeholders() else f"{NOT_CHECKED}: its command has no {{{needed}}}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +191,7 @@ def times_ns(program: Program, ended: Ended, runs: int) -> tuple[int, ...]:
     """Nanoseconds of each run, or the one average; of more than were asked for the last. Raises `Crashed`
     when the program did not end well, `NoTimesError` when nothing in what it said is a time.
     """
+    assert program.times is not None
     words = " | ".join(ended.said[-LAST_WORDS:].split("\n")).strip(" |") or "nothing"
     if ended.code:
         how = f"signal {-ended.code}" if ended.code < 0 else f"exit code {ended.code}"
@@ -200,3 +207,58 @@ def times_ns(program: Program, ended: Ended, runs: int) -> tuple[int, ...]:
         raise NoTimesError(f"`times` found a time that is not positive; its last words: {words}")
     kept = found[-1:] if program.tells_average else found[-runs:]
     return tuple(max(1, round(one)) for one in kept)
+
+
+def line_of(request: Mapping[str, Any]) -> str:
+    """The request as a program that stays reads it; raises `Unsupported` for one that it cannot know."""
+    doing = request["do"]
+    if doing == "run":
+        return f"run {request['iterations']} {request.get('rewarm', 0)}"
+    if doing == "outputs":
+        return f"outputs {request['path']}"
+    if doing in ("memory", "quit"):
+        return str(doing)
+    raise Unsupported(f"a program of its own cannot answer `{doing}`")
+
+
+def answer_of(request: Mapping[str, Any], line: str, placement: str) -> dict[str, Any]:
+    """The worker's reply from the line that a program answered, without `ok`; raises `RuntimeError` for its
+    own failure, and for what is no answer.
+    """
+    try:
+        said = json.loads(line)
+        if not said["ok"]:
+            raise RuntimeError(str(said.get("error", "the program gave no reason")))
+        return _READERS[request["do"]](said, request, placement)
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise RuntimeError(f"the program answered `{request['do']}` with {line[:200]!r}") from error
+
+
+def _loaded(said: Mapping[str, Any], request: Mapping[str, Any], placement: str) -> dict[str, Any]:
+    return {"load_ns": int(said["load_ns"]), "memory_now_bytes": int(said.get("memory_now_bytes", 0))}
+
+
+def _ran(said: Mapping[str, Any], request: Mapping[str, Any], placement: str) -> dict[str, Any]:
+    times = [int(one) for one in said["run_ns"]]
+    if len(times) != request["iterations"] or min(times, default=0) <= 0:
+        raise ValueError(times)
+    return {
+        "run_ns": times,
+        "input_ns": [0] * len(times),
+        "cpu_ns": int(said.get("cpu_ns", 0)),
+        "rewarm_ns": int(said.get("rewarm_ns", 0)),
+        "placement": placement,
+    }
+
+
+def _told_memory(said: Mapping[str, Any], request: Mapping[str, Any], placement: str) -> dict[str, Any]:
+    names = ("memory_peak_bytes", "memory_now_bytes")
+    return {name: int(said.get(name, 0)) for name in names}
+
+
+_READERS: Mapping[str, Callable[[Mapping[str, Any], Mapping[str, Any], str], dict[str, Any]]] = {
+    "load": _loaded,
+    "run": _ran,
+    "outputs": lambda said, request, placement: {},
+    "memory": _told_memory,
+}

@@ -1,8 +1,10 @@
 """The worker of this machine for a program of the user's own: `python -m adapters.external_worker`.
 
-The same requests and replies as `adapters/worker.py`; the program is started anew for every `run`.
+The same requests and replies as `adapters/worker.py`; the program is started anew for every `run`, or stays
+and is asked by lines.
 """
 
+import contextlib
 import os
 import resource
 import shutil
@@ -12,7 +14,7 @@ import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from adapters.catalogue import adapter
 from adapters.external import (
@@ -21,6 +23,8 @@ from adapters.external import (
     Ended,
     External,
     Given,
+    answer_of,
+    line_of,
     load_reply,
     run_reply,
     why_unchecked,
@@ -47,10 +51,36 @@ class Loaded:
     placement: str
 
 
+class Talk:
+    """A program that stays: a line to it, a line back. Its stderr is the worker's."""
+
+    def __init__(self, one: Loaded) -> None:
+        self._child = _popen(one.given.command("", ""), one, subprocess.PIPE)
+
+    def read(self) -> str:
+        """The next line; raises `Crashed` when it ended."""
+        assert self._child.stdout is not None
+        line = self._child.stdout.readline()
+        if line:
+            return line.decode("utf-8", errors="replace")
+        code = self._child.wait()
+        how = f"signal {-code}" if code < 0 else f"exit code {code}"
+        raise Crashed(f"the program ended with {how} and did not answer: see its last lines")
+
+    def ask(self, line: str) -> str:
+        """The answer to a line; raises `Crashed`."""
+        assert self._child.stdin is not None
+        with contextlib.suppress(BrokenPipeError):
+            self._child.stdin.write(line.encode() + b"\n")
+            self._child.stdin.flush()
+        return self.read()
+
+
 class ExternalWorker(Worker):
     """The requests that differ for a program of its own."""
 
     _loaded_program: Loaded | None = None
+    _talk: Talk | None = None
 
     def load(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Lay out files and inputs, ask for the version, start the program once."""
@@ -61,6 +91,10 @@ class ExternalWorker(Worker):
         confine(self._cores)  # what it starts inherits it
         self._loaded_program = one = _laid_out(framework, request, self._cores)
         version = _said_version(one)
+        if framework.program.times is None:
+            self._talk = Talk(one)
+            facts = one.given.facts(framework.fingerprint, version, one.placement)
+            return {"facts": facts, **answer_of(request, self._talk.read(), one.placement)}
         ended = _started(one, runs=1, warmup=LEAST_WARM_UP)
         facts = one.given.facts(framework.fingerprint, version, one.placement)
         return load_reply(framework.program, ended, facts)
@@ -68,27 +102,39 @@ class ExternalWorker(Worker):
     def run(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Start the program with so many runs."""
         one, runs = self._program(), int(request["iterations"])
+        if self._talk is not None:
+            return answer_of(request, self._talk.ask(line_of(request)), one.placement)
         ended = _started(one, runs, max(LEAST_WARM_UP, int(request.get("rewarm", 0))))
         return run_reply(one.given.program, ended, runs, one.placement)
 
     def outputs(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Write what the program wrote last as npz; without outputs there is nothing to be judged."""
-        import numpy as np
-
         one = self._program()
         if why_unchecked(one.given.program):
             return {"recorded_error": None}
+        if self._talk is not None:
+            path = one.folder / "outputs"
+            answer_of(request, self._talk.ask(line_of({**request, "path": path})), one.placement)
+            return self._written(request["path"], path.read_bytes() if path.is_file() else b"")
         missing = [path for path in one.given.outputs if not Path(path).is_file()]
         if missing:
             raise Crashed(f"{one.given.program.name} left no {Path(missing[0]).name}")
-        arrays = read_outputs(one.interface, b"".join(Path(path).read_bytes() for path in one.given.outputs))
-        with Path(request["path"]).open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-        return {"path": request["path"]}
+        raw = b"".join(Path(path).read_bytes() for path in one.given.outputs)
+        return self._written(request["path"], raw)
 
     def memory(self, request: Mapping[str, Any]) -> dict[str, Any]:
-        """Not known: the program has ended."""
+        """What a program that stays tells; not known where it has ended."""
+        if self._talk is not None:
+            return answer_of(request, self._talk.ask(line_of(request)), "")
         return {"memory_peak_bytes": 0, "memory_now_bytes": 0}
+
+    def _written(self, path: str, raw: bytes) -> dict[str, Any]:
+        import numpy as np
+
+        arrays = read_outputs(self._program().interface, raw)
+        with Path(path).open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+        return {"path": path}
 
     def _program(self) -> Loaded:
         if self._loaded_program is None:
@@ -140,19 +186,7 @@ def _run(words: list[str], one: Loaded, timeout_s: float | None) -> Ended:
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     start = now_nanoseconds()
     with said.open("wb") as stream:
-        try:
-            code = subprocess.run(
-                words,
-                stdin=subprocess.DEVNULL,
-                stdout=stream,
-                stderr=subprocess.STDOUT,
-                cwd=one.folder,
-                env={**os.environ, **one.given.environment()},
-                timeout=timeout_s,
-                check=False,
-            ).returncode
-        except OSError as error:
-            raise Crashed(f"{words[0]} cannot be started: {error.strerror}") from error
+        code = _popen(words, one, stream).wait(timeout_s)
     wall_ns = now_nanoseconds() - start
     after = resource.getrusage(resource.RUSAGE_CHILDREN)
     cpu_s = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
@@ -160,6 +194,22 @@ def _run(words: list[str], one: Loaded, timeout_s: float | None) -> Ended:
     if code:
         print(text[-LAST_WORDS:], file=sys.stderr, flush=True)
     return Ended(code, text, wall_ns, round(cpu_s * 1e9))
+
+
+def _popen(words: list[str], one: Loaded, stdout: IO[bytes] | int) -> subprocess.Popen[bytes]:
+    """Start it in its folder. With a pipe it is asked by lines, else all that it says goes to `stdout`."""
+    asked = stdout == subprocess.PIPE
+    try:
+        return subprocess.Popen(
+            words,
+            stdin=subprocess.PIPE if asked else subprocess.DEVNULL,
+            stdout=stdout,
+            stderr=None if asked else subprocess.STDOUT,
+            cwd=one.folder,
+            env={**os.environ, **one.given.environment()},
+        )
+    except OSError as error:
+        raise Crashed(f"{words[0]} cannot be started: {error.strerror}") from error
 
 
 if __name__ == "__main__":

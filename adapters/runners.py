@@ -28,12 +28,14 @@ AVERAGE = "average_"
 FIXED = ("files", "model", "threads", "cores")
 """What does not change from start to start: all that the words of `version` and `environment` may hold."""
 EXAMPLE = "docs/runners.md has one"
+LINES = "lines"
 
 
 @dataclass(frozen=True, slots=True)
 class Program:
     """A row: how a program is started and read. `files` are here, and lie beside one another there; every
-    word of `command`, `version` and `environment` may hold placeholders. `times` has one group of `TIMES`.
+    word of `command`, `version` and `environment` may hold placeholders. `times` has one group of `TIMES`;
+    None for a program that stays and answers lines.
     """
 
     name: str
@@ -41,7 +43,7 @@ class Program:
     made_from: str
     files: tuple[Path, ...]
     command: tuple[str, ...]
-    times: re.Pattern[str]
+    times: re.Pattern[str] | None
     version: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
     precisions: tuple[str, ...] = ("fp32",)
@@ -49,8 +51,8 @@ class Program:
 
     @property
     def group(self) -> str:
-        """The name of the group of `times`."""
-        return next(iter(self.times.groupindex))
+        """The name of the group of `times`; "" without."""
+        return next(iter(self.times.groupindex)) if self.times is not None else ""
 
     @property
     def tells_average(self) -> bool:
@@ -133,7 +135,7 @@ def _program(name: str, row: Any, path: Path) -> Program:
         made_from=row["from"],
         files=tuple(path.absolute().parent / Path(one).expanduser() for one in row["files"]),
         command=tuple(row["command"]),
-        times=_pattern(row["times"], f"{where} times"),
+        times=None if row.get("speaks") == LINES else _pattern(row["times"], f"{where} times"),
         version=tuple(row.get("version", ())),
         environment=dict(row.get("environment", {})),
         precisions=tuple(row.get("precisions", ("fp32",))),
@@ -148,19 +150,24 @@ KEYS: Mapping[str, type] = {
     "files": list,
     "command": list,
     "times": str,
+    "speaks": str,
     "title": str,
     "version": list,
     "environment": dict,
     "precisions": list,
     "notes": list,
 }
-REQUIRED = ("from", "files", "command", "times")
+REQUIRED = ("from", "files", "command")
 
 
 def _check_keys(row: Mapping[str, Any], where: str) -> None:
     for key in REQUIRED:
         if not row.get(key):
             raise BenchError(f"`{key}` is missing or empty", where=where, hint=EXAMPLE)
+    if row.get("speaks", LINES) != LINES or ("speaks" in row) == ("times" in row):
+        raise BenchError(
+            f'either `times` says how long it took, or `speaks = "{LINES}"`', where=where, hint=EXAMPLE
+        )
     for key, value in row.items():
         if key not in KEYS:
             hint = nearest(key, KEYS, otherwise=f"one of {', '.join(KEYS)}")
@@ -191,15 +198,16 @@ def _pattern(text: str, where: str) -> re.Pattern[str]:
 
 
 def _check_placeholders(program: Program, where: str) -> None:
+    stays = program.times is None
     for key, words, allowed in (
-        ("command", program.command, PLAIN),
+        ("command", program.command, (*FIXED, "input") if stays else PLAIN),
         ("version", program.version, FIXED),
         ("environment", tuple(program.environment.values()), FIXED),
     ):
         for word in words:
             _check_word(word, allowed, f"{where} {key}: {word!r}")
     used = program.placeholders()
-    if "model" not in used or "runs" not in used:
+    if "model" not in used or ("runs" not in used and not stays):
         missing = "model" if "model" not in used else "runs"
         raise BenchError(f"has no {{{missing}}}", where=f"{where} command", hint=EXAMPLE)
     if "output" in used and "input" not in used:

@@ -9,7 +9,7 @@ import pytest
 
 from benchsuite.journal import Journal
 from benchsuite.record import CellRecord, Status
-from tests.external import AVERAGE, HOSTILE, QUICK, WORDS, build_relu, row, write_relu
+from tests.external import AVERAGE, HOSTILE, QUICK, WORDS, build_relu, row, staying_row, write_relu
 
 MACHINE = platform.machine()
 SETTINGS = tuple(word for one in QUICK for word in ("--set", one))
@@ -67,6 +67,22 @@ def test_a_program_is_a_framework(relu: Path, measured: Callable, bench: Callabl
         assert block.turns["relu"].cpu_ns >= 0
     table = bench("report", "1", "--format", "json").document
     assert "average" in json.dumps(table)
+
+
+def test_a_program_that_stays_answers_lines(relu: Path, measured: Callable, place: Path) -> None:
+    mute = place / "mute.sh"
+    mute.write_text("#!/bin/sh\necho hello\nsleep 60\n")
+    rows = (staying_row("stays", relu), staying_row("dies", relu, "soon"), staying_row("mute", mute))
+    cells = measured(*rows, code=1)
+    assert cells["stays"].outcome.status is Status.OK, cells["stays"].outcome
+    assert (cells["stays"].outcome.error, cells["stays"].memory_peak_bytes) == (0, 4096)
+    assert cells["stays"].loading.load_ns == 1_000_000
+    assert len(cells["stays"].loading.warm_up_ns) > 1, "what stays is warmed up"
+    assert cells["dies"].outcome.status is Status.CRASHED
+    assert "ended with exit code 9" in cells["dies"].outcome.reason
+    assert "out of patience" in cells["dies"].outcome.log_tail
+    assert cells["mute"].outcome.status is Status.FAILED
+    assert "the program answered `load` with 'hello" in cells["mute"].outcome.reason
 
 
 def test_outputs_that_are_not_checked_never_count(relu: Path, measured: Callable, bench: Callable) -> None:

@@ -44,6 +44,13 @@ def row(
     return "\n".join([f"[{name}]", *lines, ""])
 
 
+def staying_row(name: str, file: Path, *more: str) -> str:
+    """A row of the program that stays and answers lines."""
+    command = [f"{{files}}/{file.name}", "serve", "{model}", "{input:0}", *more]
+    values = {"from": "onnx", "files": [str(file)], "command": command, "speaks": "lines"}
+    return "\n".join([f"[{name}]", *(f"{key} = {toml(value)}" for key, value in values.items()), ""])
+
+
 def toml(value: object) -> str:
     """A text, a list of texts or a table of texts."""
     if isinstance(value, dict):

@@ -1,6 +1,7 @@
 /* A runner of a user's own, as the tests need one: y = max(x, 0) over a file of float32, or a way to go wrong.
  *
  *     relu MODE MODEL THREADS RUNS WARMUP INPUT OUTPUT
+ *     relu serve MODEL INPUT                              (stays and answers lines; with one more word it dies soon)
  *
  * MODE: `each` and `average` say how long it took; `untimed` does not; `wrong` writes other numbers, `short` too few,
  * `nothing` none; `crash` and `fail` end badly.
@@ -28,8 +29,38 @@ static float *contents(const char *path, size_t *bytes) {
   return data;
 }
 
+static int serve(const float *input, size_t bytes, int mortal) {
+  char line[4096];
+  long runs = 0, warmup = 0;
+  float *output = malloc(bytes + 1);
+  printf("{\"ok\": true, \"load_ns\": 1000000}\n");
+  while (fflush(stdout), fgets(line, sizeof line, stdin)) {
+    line[strcspn(line, "\n")] = 0;
+    if (!strcmp(line, "quit")) return 0;
+    if (sscanf(line, "run %ld %ld", &runs, &warmup) == 2) {
+      if (mortal && runs > 1) return fprintf(stderr, "out of patience\n"), 9;
+      for (size_t index = 0; index < bytes / sizeof *input; index++) output[index] = input[index] > 0 ? input[index] : 0;
+      printf("{\"ok\": true, \"cpu_ns\": 5, \"run_ns\": [");
+      for (long run = 0; run < runs; run++) printf("%s%ld", run ? ", " : "", 1000000 + run);
+      puts("]}");
+    } else if (!strncmp(line, "outputs ", 8)) {
+      FILE *file = fopen(line + 8, "wb");
+      if (file) fwrite(output, 1, bytes, file), fclose(file);
+      puts(file ? "{\"ok\": true}" : "{\"ok\": false, \"error\": \"cannot write\"}");
+    } else if (!strcmp(line, "memory")) puts("{\"ok\": true, \"memory_peak_bytes\": 4096}");
+    else puts("what?");
+  }
+  return 0;
+}
+
 int main(int count, char **words) {
   if (count == 2 && !strcmp(words[1], "--version")) return puts("relu 1.2"), 0;
+  if (count >= 4 && !strcmp(words[1], "serve")) {
+    size_t bytes = 0, model_bytes = 0;
+    float *input = contents(words[3], &bytes);
+    if (!input || !contents(words[2], &model_bytes)) return perror(words[3]), 3;
+    return serve(input, bytes, count > 4);
+  }
   if (count != 8) return fprintf(stderr, "%d words, not 8\n", count), 2;
   const char *mode = words[1];
   size_t model_bytes = 0, bytes = 0;

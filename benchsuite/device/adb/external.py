@@ -15,6 +15,8 @@ from adapters.external import (
     External,
     Given,
     NoTimesError,
+    answer_of,
+    line_of,
     load_reply,
     run_reply,
     why_unchecked,
@@ -87,6 +89,32 @@ being read, as for `ours`: nobody sends a signal for it.
 """
 
 
+STAYING = r"""
+serve_program() {
+    trap : USR1
+    echo > version
+    if %(has_version)s; then %(version)s > version 2>&1 || { cat version; exit 1; }; fi
+    mkfifo in out || exit 1
+    ( %(limit)s%(variables)s
+    exec %(command)s ) < in > out & program=$!
+    exec 3> in 4< out
+    trap '' PIPE
+    n=0
+    while head -n 1 <&4 > answer && [ -s answer ]; do
+        { [ $n != 0 ] || head -n 1 version; cat answer; } > reply.part && mv reply.part reply-$n || exit 1
+        is_alive waiter && kill -USR1 $p
+        [ "$what" != quit ] || exit 0
+        n=$((n + 1))
+        await_request $n || exit 0
+        echo "$what${first:+ $first}${second:+ $second}" >&3
+    done
+    wait $program
+    exit $?
+}
+"""
+"""A program that stays. `head` waits for its answer: a signal to this shell must not break that off."""
+
+
 class ExternalRunner:
     """Requests as lines `WHAT RUNS WARMUP`; replies are a line of numbers and all that the program said."""
 
@@ -123,21 +151,22 @@ class ExternalRunner:
         return setup, "serve_program"
 
     def line(self, request: Mapping[str, Any]) -> str:
-        """What the shell reads: one word, two numbers or a path of bench's own."""
-        doing = request["do"]
-        if doing == "run":
-            return f"run {request['iterations']} {max(LEAST_WARM_UP, request.get('rewarm', 0))}"
+        """What shell or program reads: one word, then two numbers or a path of bench's own."""
+        doing, program = request["do"], self._framework.program
         if doing == "load":
             return ""
-        if doing == "outputs":
-            checked = not why_unchecked(self._framework.program)
-            return f"outputs {request['path']}" if checked else "nothing"
-        if doing in ("memory", "quit"):
-            return str(doing)
-        raise RunnerRefusal(f"{self._framework.name} is a program of its own: it cannot answer `{doing}`")
+        if doing == "outputs" and why_unchecked(program):
+            return "memory"  # an answer is due, and this one costs nothing
+        least = LEAST_WARM_UP if program.times is not None else 0
+        try:
+            return line_of({**request, "rewarm": max(least, request.get("rewarm", 0))})
+        except Unsupported as reason:
+            raise RunnerRefusal(str(reason)) from reason
 
     def reply(self, request: Mapping[str, Any], text: str) -> Mapping[str, Any]:
         """The worker's protocol from what the program said; raises ValueError for a reply that broke off."""
+        if self._framework.program.times is None:
+            return self._answer(request, text)
         header, _, said = text.partition("\n")
         code, spent, used = map(int, header.split())
         doing, program = request["do"], self._framework.program
@@ -162,6 +191,22 @@ class ExternalRunner:
     def arrays(self, raw: bytes) -> dict[str, Any]:
         """Outputs by name; raises `BenchError` when the bytes do not fit."""
         return read_outputs(self._interface, raw)
+
+    def _answer(self, request: Mapping[str, Any], text: str) -> Mapping[str, Any]:
+        """Of a program that stays: its line, after that of its version for the first."""
+        doing, told = request["do"], dict[str, Any]()
+        if doing == "outputs" and why_unchecked(self._framework.program):
+            return {"ok": True, "recorded_error": None}
+        if doing == "load":
+            version, _, text = text.partition("\n")
+            told["facts"] = self._given.facts(self._framework.fingerprint, version.strip(), self._placement)
+        try:
+            answer = answer_of(request, text.strip(), self._placement)
+        except RuntimeError as error:
+            return {"ok": False, "kind": "failed", "error": str(error)}
+        if doing == "outputs":
+            self._raw[request["path"]] = self
+        return {"ok": True, **told, **answer}
 
     def _outputs(self, path: str, code: int) -> Mapping[str, Any]:
         if why_unchecked(self._framework.program):
@@ -195,7 +240,8 @@ class ExternalRunner:
             f"export {name}={shlex.quote(value)}\n" for name, value in given.environment().items()
         )
         mask = f"taskset {sum(1 << core for core in given.cores):x} " if given.cores else ""
-        return SERVE % {
+        script = SERVE + (STAYING if given.program.times is None else "")
+        return script % {
             "limit": f"ulimit -d {limit_bytes // 1024}\n" if limit_bytes else "",
             "variables": variables,
             "has_version": "true" if given.version() else "false",

@@ -11,7 +11,7 @@ from benchsuite.device.adb.files import WORKERS
 from benchsuite.device.adb.process import PhoneProcess
 from benchsuite.journal import Journal
 from benchsuite.record import GroupRecord, Status
-from tests.external import AVERAGE, HOSTILE, QUICK, WORDS, build_relu, row, write_relu
+from tests.external import AVERAGE, HOSTILE, QUICK, WORDS, build_relu, row, staying_row, write_relu
 from tests.phone.host import AdbHome
 from tests.phone.phone import Phone
 
@@ -61,12 +61,14 @@ def test_programs_on_the_phone(
         row("unversioned", relu, "each", version=["{files}/relu", "-v"]),
         row("nothing", relu, "nothing"),
         row("other", other, "each"),
+        staying_row("stays", relu),
+        staying_row("dies", relu, "soon"),
     ]
     group = run(rows, module_phone, adb_home, monkeypatch, tmp_path, code=1)
     outcomes = {name: cell.outcome for name, cell in group.cells.items()}
-    expected = dict.fromkeys(("each", "average", "hostile", "blind"), Status.OK)
+    expected = dict.fromkeys(("each", "average", "hostile", "blind", "stays"), Status.OK)
     expected |= {"unversioned": Status.CRASHED, "other": Status.REFUSED}
-    expected |= dict.fromkeys(("fail", "crash", "nothing"), Status.CRASHED)
+    expected |= dict.fromkeys(("fail", "crash", "nothing", "dies"), Status.CRASHED)
     assert {name: one.status for name, one in outcomes.items()} == expected, outcomes
     assert [outcomes[name].error for name in ("each", "average", "hostile", "blind")] == [0, 0, 0, None]
     assert "exit code 7; its last words: " in outcomes["fail"].reason
@@ -75,6 +77,9 @@ def test_programs_on_the_phone(
     assert "crash ended with signal 6" in outcomes["crash"].reason
     assert "exit code 2; its last words: 2 words, not 8" in outcomes["unversioned"].reason
     assert outcomes["other"].reason == "other is a program for x86_64, and aarch64 is where it would run"
+    assert "exit code 9" in outcomes["dies"].reason
+    assert "out of patience" in outcomes["dies"].log_tail
+    assert (outcomes["stays"].error, group.cells["stays"].memory_peak_bytes) == (0, 4096)
     facts = group.cells["each"].loading.facts
     assert (facts["build"], facts["outputs"]) == ("relu 1.2", "checked")
     turns = group.blocks[0].turns
