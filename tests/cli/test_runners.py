@@ -56,6 +56,7 @@ def test_a_program_is_a_framework(relu: Path, measured: Callable, bench: Callabl
     facts = cells["relu"].loading.facts
     assert (facts["build"], facts["outputs"]) == ("relu 1.2", "checked")
     assert facts["version"].startswith("sha256 ")
+    assert set(cells["relu"].loading.options) == {"converter"}
     assert facts["version"] != cells["hostile"].loading.facts["version"], "another file is another version"
     assert not list(place.rglob("executed"))
     assert any("a block is one sample" in note for note in cells["average"].notes)
