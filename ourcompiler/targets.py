@@ -16,8 +16,9 @@ class Target:
     """A kind of machine.
 
     `triple` and `cpu` are for the C compiler; `lanes` float32 in a vector register, of which there are
-    `registers`; caches in bytes, of one core, and what that core computes and moves at most; what starting a
-    kernel costs.
+    `registers`; caches in bytes, of one core; `panel_bytes` the largest panel of a product's right side that
+    every tile reads at full speed (most of the first cache, unless the second is as fast); what that core
+    computes and moves at most; what starting a kernel costs.
     """
 
     name: str
@@ -27,6 +28,7 @@ class Target:
     registers: int
     l1_bytes: int
     l2_bytes: int
+    panel_bytes: int
     flops_per_second: float
     bytes_per_second: float
     start_ns: float

@@ -43,6 +43,8 @@ from ourcompiler.kernel.ir import (
 
 F32 = DType.F32
 ROWS_AT_ONCE = 4
+ROWS_APART = 128
+"""Rows that are a multiple of so many numbers apart meet in few sets of the nearest cache."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +116,11 @@ class Plan:
     second_tile: Tile
     rows: int
     width: int  # of a row of scores in the thread's memory, whole vectors
+    stride: int  # from one row of scores to the next
 
 
 def plan(group: Group, found: Parts) -> Plan:
-    """Blocks of rows whose scores fit into half of the second cache."""
+    """Blocks of rows whose scores, and as much that is added to them, fit into half of the second cache."""
     first, second = contraction(group.body, found.scores), contraction(group.body, found.mixed)
     target = group.target
     second_tile = choose_tile(second.row_count, second.columns, target.lanes, target.registers)
@@ -125,8 +128,15 @@ def plan(group: Group, found: Parts) -> Plan:
     first_tile = choose_tile(first.row_count, first.columns, target.lanes, target.registers, height=height)
     width = -(-first.columns // target.lanes) * target.lanes
     tiles = -(-first.row_count // height)
-    in_block = tiles_in_block(tiles, first.batch_count, target.l2_bytes // 2 // (4 * width * height))
-    return Plan(first, second, first_tile, second_tile, in_block * height, width)
+    in_block = tiles_in_block(tiles, first.batch_count, target.l2_bytes // 4 // (4 * width * height))
+    return Plan(
+        first, second, first_tile, second_tile, in_block * height, width, stride_of(width, target.lanes)
+    )
+
+
+def stride_of(width: int, lanes: int) -> int:
+    """From a row to the next: no large power of two, else the rows of a tile share a set of the cache."""
+    return width + 2 * lanes if width % ROWS_APART == 0 else width
 
 
 def lower(group: Group, found: Parts, name: str, right: tuple[str, str]) -> Kernel:
@@ -141,7 +151,7 @@ def lower(group: Group, found: Parts, name: str, right: tuple[str, str]) -> Kern
         if not is_packed(group, node)
     ]
     blocks = -(-what.first.row_count // what.rows)
-    scores = scope.local(F32, what.rows * what.width)
+    scores = scope.local(F32, what.rows * what.stride)
     inverse = scope.local(F32, what.rows)
     with scope.block() as body:
         *batch, block = delinear_names(scope, TASK, (*what.first.batch, blocks))
@@ -202,7 +212,7 @@ def _scores(
     def to(place: Index) -> Affine:
         row = scope.space.linear(place[rank:-1], what.first.rows)
         relative = scope.space.add(row, scope.space.multiply(start, -1))
-        return scope.space.add(scope.space.multiply(relative, what.width), place[-1])
+        return scope.space.add(scope.space.multiply(relative, what.stride), place[-1])
 
     gemm.sinks = {found.middle: (scores, to)}
     lower_panels(gemm, batch, span)
@@ -217,7 +227,7 @@ def _fill(scope: Scope, what: Plan, scores: str, count: Expr) -> None:
         return
     least = splat(Number(-inf, Kind(F32)), lanes)
     with scope.loop(index(0), count, 1, "r") as row:
-        scope.emit(Store(scores, plus(times(row, what.width), index(what.width - lanes)), least))
+        scope.emit(Store(scores, plus(times(row, what.stride), index(what.width - lanes)), least))
 
 
 def _powers(scope: Scope, what: Plan, scores: str, inverse: str, count: Expr) -> None:
@@ -234,7 +244,7 @@ def _powers(scope: Scope, what: Plan, scores: str, inverse: str, count: Expr) ->
 def _powers_of(scope: Scope, what: Plan, scores: str, inverse: str, rows: Sequence[Expr]) -> None:
     lanes = what.first_tile.lanes
     kind = Kind(F32, lanes)
-    bases = [scope.let(times(row, what.width), "s") for row in rows]
+    bases = [scope.let(times(row, what.stride), "s") for row in rows]
     peaks = [scope.variable(splat(Number(-inf, Kind(F32)), lanes)) for _ in rows]
     with scope.loop(index(0), index(what.width), lanes, "j") as place:
         for base, peak in zip(bases, peaks, strict=True):
@@ -269,7 +279,7 @@ def _mixed(
     """The second product: its left side are the powers."""
     gemm = Gemm(group, found.mixed, scope, what.second, what.second_tile, whole_rows(what.rows), True, right)
     gemm.result = scope.local(F32, what.second_tile.rows * what.second_tile.columns)
-    gemm.left, gemm.left_stride = scores, what.width
+    gemm.left, gemm.left_stride = scores, what.stride
     gemm.left_is_ready = True
     if kept is not None:
         gemm.sinks = {kept.found.middle: (kept.buffer, kept.sink)}

@@ -154,8 +154,8 @@ MULTIPLIES_IN_FLIGHT = 8
 
 
 SPARE_REGISTERS = 2
-"""For the number of the left that is multiplied, and the next: with one the C compiler spills a total in every
-step (4 × 3 tiles of AVX2 at half the speed).
+"""For the number of the left that is multiplied, and the next: with one the C compiler spills a total in
+every step (4 × 3 tiles of AVX2 at half the speed).
 """
 
 

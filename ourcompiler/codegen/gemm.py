@@ -7,7 +7,7 @@ computed from the tile while it is in the nearest cache.
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import replace
 from math import prod
 
 from ourcompiler.codegen.contraction import (
@@ -22,11 +22,21 @@ from ourcompiler.codegen.element import Elements, Index, Lane
 from ourcompiler.codegen.gemm_left import (
     direct_place,
     left_place,
+    left_rows,
     pack_left,
     pack_left_phase,
     source_place,
 )
-from ourcompiler.codegen.gemm_parts import DEPTH_IN_PART, F32, Gemm, Sink, is_deep, make_cut, packs_ahead
+from ourcompiler.codegen.gemm_parts import (
+    F32,
+    Gemm,
+    Part,
+    Sink,
+    depth_in_part,
+    is_deep,
+    make_cut,
+    packs_ahead,
+)
 from ourcompiler.codegen.gemm_right import pack_right_phase
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.lanes import sweep
@@ -74,44 +84,73 @@ def lower_panels(
     """Panel after panel, for rows from the first to before the last."""
     first, last = rows
     start, stop = panels or (index(0), index(gemm.panels))
-    if gemm.packed_left and not gemm.left_is_ready:
+    packs_block = gemm.packed_left and not gemm.left_is_ready
+    if packs_block and gemm.part:
+        _deep_block(gemm, batch, rows, (start, stop))
+        return
+    if packs_block:
         pack_left(gemm, batch, first, last)
     with gemm.scope.loop(start, stop, 1, "panel") as name:
         panel = gemm.scope.dim(gemm.panels, name)
-        if gemm.is_deep:
+        if gemm.part:
             _deep_panel(gemm, batch, panel, first, last)
         else:
             _rows_of_tiles(gemm, batch, panel, first, last)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
-    """Part of the depth: one index along each of the first axes, from and to along the next, the rest
-    whole.
-    """
-
-    outer: Place
-    span: tuple[Expr, Expr]
-
-
 def _deep_panel(gemm: Gemm, batch: Place, panel: Affine, first: Expr, last: Expr) -> None:
     """Part of the depth after part, each for all rows of the block; then what follows the product."""
-    scope, what, columns = gemm.scope, gemm.what, gemm.tile.columns
-    kind = Kind(F32, gemm.tile.lanes)
-    count = scope.let(times(apply("sub", last, first), columns), "n")
-    with scope.loop(index(0), count, gemm.tile.lanes, "z") as place:
-        scope.emit(Store(gemm.result, place, splat(Number(0.0, Kind(F32)), kind.lanes)))
-    axis = next(one for one in range(len(what.depth)) if prod(what.depth[one + 1 :]) <= DEPTH_IN_PART)
-    step = max(1, DEPTH_IN_PART // prod(what.depth[axis + 1 :]))
+    scope = gemm.scope
+    _clear(gemm, times(apply("sub", last, first), gemm.tile.columns))
     with ExitStack() as loops:
-        outer = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in what.depth[:axis])
-        begin = loops.enter_context(scope.loop(index(0), index(what.depth[axis]), step, "c"))
-        end = scope.let(apply("min", plus(begin, index(step)), index(what.depth[axis])), "c")
-        _rows_of_tiles(gemm, batch, panel, first, last, Part(outer, (begin, end)))
-    before = scope.dim(what.row_count, first)
+        _rows_of_tiles(gemm, batch, panel, first, last, _next_part(gemm, loops))
+    before = scope.dim(gemm.what.row_count, first)
     with scope.loop(first, last, 1, "i") as name:
-        row = scope.dim(what.row_count, name)
+        row = scope.dim(gemm.what.row_count, name)
         _finish_at(gemm, batch, panel, row, scope.space.add(row, scope.space.multiply(before, -1)))
+
+
+def _deep_block(gemm: Gemm, batch: Place, rows: tuple[Expr, Expr], panels: tuple[Expr, Expr]) -> None:
+    """Part of the depth after part: the block's rows are packed for it and multiplied with every panel; then
+    what follows.
+    """
+    scope, space, what = gemm.scope, gemm.scope.space, gemm.what
+    size = gemm.cut.row_block * gemm.tile.columns
+    _clear(gemm, times(apply("sub", panels[1], panels[0]), size))
+    with ExitStack() as loops:
+        part = _next_part(gemm, loops)
+        whole = tuple(ZERO for _ in what.depth[len(part.outer) + 1 :])
+        begin = scope.dim(what.depth[len(part.outer)], part.span[0])
+        origin = scope.let(scope.place(space.linear((*part.outer, begin, *whole), what.depth)), "origin")
+        part = replace(part, origin=origin)
+        pack_left(gemm, batch, *rows, part)
+        with scope.loop(*panels, 1, "panel") as name:
+            held = scope.let(times(apply("sub", name, panels[0]), size), "held")
+            _rows_of_tiles(gemm, batch, scope.dim(gemm.panels, name), *rows, replace(part, held=held))
+    first_row, first_panel = scope.dim(what.row_count, rows[0]), scope.dim(gemm.panels, panels[0])
+    with scope.loop(*panels, 1, "panel") as name, scope.loop(*rows, 1, "i") as row_name:
+        panel, row = scope.dim(gemm.panels, name), scope.dim(what.row_count, row_name)
+        block = space.multiply(space.add(panel, space.multiply(first_panel, -1)), gemm.cut.row_block)
+        offset = space.add(block, space.add(row, space.multiply(first_row, -1)))
+        _finish_at(gemm, batch, panel, row, offset)
+
+
+def _clear(gemm: Gemm, count: Expr) -> None:
+    """Results that parts are added to begin at 0."""
+    scope, lanes = gemm.scope, gemm.tile.lanes
+    with scope.loop(index(0), scope.let(count, "n"), lanes, "z") as place:
+        scope.emit(Store(gemm.result, place, splat(Number(0.0, Kind(F32)), lanes)))
+
+
+def _next_part(gemm: Gemm, loops: ExitStack) -> Part:
+    """The loops over the parts of the depth, and the part inside of them."""
+    scope, depth = gemm.scope, gemm.what.depth
+    axis = next(one for one in range(len(depth)) if prod(depth[one + 1 :]) <= gemm.part)
+    step = max(1, gemm.part // prod(depth[axis + 1 :]))
+    outer = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in depth[:axis])
+    begin = loops.enter_context(scope.loop(index(0), index(depth[axis]), step, "c"))
+    end = scope.let(apply("min", plus(begin, index(step)), index(depth[axis])), "c")
+    return Part(outer, (begin, end))
 
 
 def _rows_of_tiles(
@@ -138,7 +177,9 @@ def _tile(
     vectors = min(tile.vectors, -(-what.columns // tile.lanes))
     kind = Kind(F32, tile.lanes)
     zero = splat(Number(0.0, Kind(F32)), tile.lanes)
-    held = scope.let(times(apply("sub", scope.place(row), first), tile.columns), "held") if part else index(0)
+    held: Expr = index(0)
+    if part is not None:
+        held = scope.let(plus(part.held, times(apply("sub", scope.place(row), first), tile.columns)), "held")
 
     def place(number: int, vector: int) -> Expr:
         return plus(held, index(number * tile.columns + vector * tile.lanes))
@@ -152,7 +193,7 @@ def _tile(
     ]
     base = scope.space.linear((*batch, panel), (*what.batch, gemm.panels))
     right = scope.let(scope.place(scope.space.multiply(base, gemm.panel_size)), "right")
-    left = _left_reader(gemm, batch, row, height, first)
+    left = _left_reader(gemm, batch, row, height, first, part.origin if part else index(0))
     fetch = _fetching(gemm, right, row, height, first)
     with ExitStack() as loops:
         depth = _depth(gemm, loops, part)
@@ -210,11 +251,11 @@ def _depth(gemm: Gemm, loops: ExitStack, part: Part | None) -> Place:
 Reader = Callable[[int, Place], Expr]
 
 
-def _left_reader(gemm: Gemm, batch: Place, row: Affine, height: int, first: Expr) -> Reader:
+def _left_reader(gemm: Gemm, batch: Place, row: Affine, height: int, first: Expr, origin: Expr) -> Reader:
     """How the tile's rows are read: from the packed block, or in place with the start of each row kept."""
     scope, what = gemm.scope, gemm.what
     if gemm.packed_left:
-        relative = scope.let(gemm.left_row(batch, scope.place(row), first), "left")
+        relative = scope.let(apply("sub", gemm.left_row(batch, scope.place(row), first), origin), "left")
 
         def packed(number: int, depth: Place) -> Expr:
             flat = scope.place(scope.space.linear(depth, what.depth))
@@ -327,7 +368,7 @@ def plan(group: Group, node: Node) -> tuple[Contraction, Tile, bool]:
 def left_count(group: Group, node: Node) -> int:
     """Elements of the left side if it is packed as a whole before anything is multiplied, else 0."""
     what, tile, packed_left = plan(group, node)
-    is_ahead = packed_left and packs_ahead(what, tile, group.target.l2_bytes)
+    is_ahead = packed_left and packs_ahead(what, tile, group.target)
     return what.batch_count * what.row_count * what.depth_count if is_ahead else 0
 
 
@@ -337,12 +378,17 @@ def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Ke
     """
     what, tile, packed_left = plan(group, node)
     scope = Scope()
-    cut = make_cut(what, tile, packed_left and not left, group.target.l2_bytes)
+    packs_block = packed_left and not left
+    is_parted = is_deep(what, tile, group.target) and not (packs_block and left_rows(group.body, node))
+    cut = make_cut(what, tile, packs_block, group.target, is_parted)
     gemm = Gemm(group, node, scope, what, tile, cut, packed_left, right, left_stride=what.depth_count)
     right_bytes = 4 * what.batch_count * what.depth_count * what.columns
     gemm.fetches = is_packed(group, node) and right_bytes > group.target.l2_bytes
-    gemm.is_deep = (left != "" or not packed_left) and is_deep(what, tile, group.target.l2_bytes)
-    gemm.result = scope.local(F32, (cut.row_block if gemm.is_deep else tile.rows) * tile.columns)
+    held = tile.rows
+    if is_parted:
+        gemm.part = depth_in_part(tile, group.target)
+        held = cut.row_block * (cut.panel_block if packs_block else 1)
+    gemm.result = scope.local(F32, held * tile.columns)
     phases = []
     if not is_packed(group, node):
         phases.append(pack_right_phase(group, scope, what, tile, right))
@@ -351,6 +397,7 @@ def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Ke
         phases.append(pack_left_phase(gemm))
         gemm.left_is_ready = True
     elif packed_left:
-        gemm.left = scope.local(F32, cut.row_block * what.depth_count)
+        gemm.left_stride = min(gemm.part or what.depth_count, what.depth_count)
+        gemm.left = scope.local(F32, cut.row_block * gemm.left_stride)
     phases.append(lower_tiles(gemm))
     return group.kernel(name, [scope], phases)

@@ -14,10 +14,10 @@ from ourcompiler.codegen.contraction import (
     separable,
 )
 from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError, Stored
-from ourcompiler.codegen.gemm_parts import Gemm
+from ourcompiler.codegen.gemm_parts import Gemm, Part
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.lanes import sweep
-from ourcompiler.codegen.nest import TASK_WORK
+from ourcompiler.codegen.nest import TASK_WORK, vector_end
 from ourcompiler.codegen.row import Spot
 from ourcompiler.codegen.rows import write_row
 from ourcompiler.codegen.scope import Scope, delinear_names
@@ -162,8 +162,8 @@ def _pack_rows(gemm: Gemm, norm: Node, batch: Place, rows: Place, base: Expr) ->
     write_row(group, norm, scope, place[:-1], sink)
 
 
-def pack_left(gemm: Gemm, batch: Place, first: Expr, last: Expr) -> None:
-    """The block's rows one after another, with whatever has to be computed for them."""
+def pack_left(gemm: Gemm, batch: Place, first: Expr, last: Expr, part: Part | None = None) -> None:
+    """The block's rows one after another, with whatever has to be computed for them; or a part of each."""
     scope, what = gemm.scope, gemm.what
     norm = left_rows(gemm.group.body, gemm.node)
     with scope.loop(first, last, 1, "m") as name:
@@ -171,23 +171,42 @@ def pack_left(gemm: Gemm, batch: Place, first: Expr, last: Expr) -> None:
         rows = scope.space.delinear(row, what.rows)
         base = scope.let(gemm.left_row(batch, name, first), "left")
         if norm is not None:
+            assert part is None, "rows of a normalisation are packed whole"
             _pack_rows(gemm, norm, batch, rows, base)
             return
         with ExitStack() as loops:
-            outer = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in what.depth[:-1])
-            _pack_depth(gemm, batch, rows, outer, base)
+            if part is None:
+                outer = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in what.depth[:-1])
+                _pack_depth(gemm, batch, rows, outer, base)
+            else:
+                _pack_part(gemm, batch, rows, part, scope.let(apply("sub", base, part.origin), "left"), loops)
 
 
-def _pack_depth(gemm: Gemm, batch: Place, rows: Place, outer: Place, base: Expr) -> None:
-    """Along the innermost axis of the depth, in lanes where they lie side by side."""
+def _pack_part(gemm: Gemm, batch: Place, rows: Place, part: Part, base: Expr, loops: ExitStack) -> None:
+    """A part of one row."""
+    scope, depth = gemm.scope, gemm.what.depth
+    if len(part.outer) == len(depth) - 1:
+        _pack_depth(gemm, batch, rows, part.outer, base, part.span)
+        return
+    along = scope.dim(depth[len(part.outer)], loops.enter_context(scope.loop(*part.span, 1, "k")))
+    inner = (loops.enter_context(scope.axis(extent, "k")) for extent in depth[len(part.outer) + 1 : -1])
+    _pack_depth(gemm, batch, rows, (*part.outer, along, *inner), base)
+
+
+def _pack_depth(
+    gemm: Gemm, batch: Place, rows: Place, outer: Place, base: Expr, span: tuple[Expr, Expr] | None = None
+) -> None:
+    """Along the innermost axis of the depth, or a span of it, in lanes where they lie side by side."""
     scope, what, lanes = gemm.scope, gemm.what, gemm.tile.lanes
     extent = what.depth[-1]
     lanes = next((one for one in (16, 8, 4) if one <= min(lanes, extent)), 1)
+    begin, end = span or (index(0), index(extent))
+    whole = index(extent - extent % lanes) if span is None else vector_end(scope, begin, end, lanes)
 
     def visit(inner: Affine, lane: Lane | None) -> None:
         _pack_one(gemm, batch, rows, (*outer, inner), base, lane)
 
-    sweep(scope, (index(0), index(extent - extent % lanes), index(extent)), extent, lanes, visit, "k")
+    sweep(scope, (begin, whole, end), extent, lanes, visit, "k")
 
 
 def _pack_one(gemm: Gemm, batch: Place, rows: Place, depth: Place, base: Expr, lane: Lane | None) -> None:

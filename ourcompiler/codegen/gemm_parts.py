@@ -18,13 +18,16 @@ from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
     Expr,
     apply,
+    index,
     plus,
     times,
 )
+from ourcompiler.targets import Target
 
 TASK_MULTIPLIES = 400_000
 LARGEST_TASKS = 64
-DEPTH_IN_PART = 1024
+PART_BYTES = 131_072
+"""Of a panel, the most that one part of the depth takes."""
 AHEAD_CACHES = 4
 """A left side that is packed as a whole may take this many second caches; it is read from the third then."""
 F32 = DType.F32
@@ -40,8 +43,22 @@ class Cut:
     panel_blocks: int
 
 
+ZERO_PLACE = index(0)
 Sink = tuple[str, Callable[[Index], Affine]]
 """A buffer, and the place in it for an index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """Part of the depth: one index along each of the first axes, from and to along the next, the rest
+    whole. `origin` is where it begins in the packed left side, if that has one part at a time; `held` where
+    its panel's results begin.
+    """
+
+    outer: Place
+    span: tuple[Expr, Expr]
+    origin: Expr = ZERO_PLACE
+    held: Expr = ZERO_PLACE
 
 
 @dataclass
@@ -61,7 +78,7 @@ class Gemm:
     left_is_ready: bool = False  # packed by somebody else
     left_is_whole: bool = False  # `left` has every row of every batch, not those of a block
     result: str = ""  # that of the finished tile, or of a block's rows if the depth is cut
-    is_deep: bool = False  # the depth is cut: a panel as a whole would not stay in the second cache
+    part: int = 0  # steps of the depth in one part, if it is cut
     fetches: bool = False  # the right side comes from beyond the second cache
     sinks: Mapping[str, Sink] = field(default_factory=dict)  # where values go, if not to the group's results
     factor: Callable[[Affine], Expr] | None = None  # what a row is multiplied with at last
@@ -99,10 +116,13 @@ def whole_rows(count: int) -> Cut:
     return Cut(count, 1 << 30, 1, 1)
 
 
-def make_cut(what: Contraction, tile: Tile, packed_left: bool, l2_bytes: int) -> Cut:
+def make_cut(
+    what: Contraction, tile: Tile, packed_left: bool, target: Target, is_parted: bool = False
+) -> Cut:
     """Enough tasks to share out. A block of rows stays in the second cache while panels go by, and panels
     are read from further away once for each block of rows: so the cut goes through panels first. Where each
-    task packs its own rows it goes through rows first, else they are packed again for each part.
+    task packs its own rows it goes through rows first, else they are packed again for each part. With
+    `is_parted` the depth is cut.
     """
     multiplies = what.batch_count * what.row_count * what.columns * what.depth_count
     wanted = max(1, min(LARGEST_TASKS, multiplies // TASK_MULTIPLIES))
@@ -110,10 +130,12 @@ def make_cut(what: Contraction, tile: Tile, packed_left: bool, l2_bytes: int) ->
     tiles = -(-what.row_count // tile.rows)
     panels = panel_count(what.columns, tile)
     depth = what.depth_count
-    if not packed_left and is_deep(what, tile, l2_bytes):
-        depth = DEPTH_IN_PART
-    fitting = max(1, l2_bytes // 2 // (4 * max(depth, 1) * tile.rows))
+    if is_parted:
+        depth = depth_in_part(tile, target)
+    fitting = max(1, target.l2_bytes // 2 // (4 * max(depth, 1) * tile.rows))
     row_blocks = -(-tiles // fitting)
+    if packed_left and is_parted:
+        return _deep_cut(what, tile, max(row_blocks, min(tiles, -(-LEAST_TASKS // what.batch_count))), target)
     if packed_left:
         row_blocks = max(row_blocks, min(tiles, per_batch))
     panel_parts = min(panels, max(1, per_batch // row_blocks))
@@ -124,16 +146,38 @@ def make_cut(what: Contraction, tile: Tile, packed_left: bool, l2_bytes: int) ->
     return Cut(in_block * tile.rows, panel_block, -(-tiles // in_block), -(-panels // panel_block))
 
 
-def is_deep(what: Contraction, tile: Tile, l2_bytes: int) -> bool:
-    """Whether a panel would leave no room in the second cache: then every tile would read it from further
-    away again, so the depth is cut and the rows of a block take turns.
+def _deep_cut(what: Contraction, tile: Tile, row_blocks: int, target: Target) -> Cut:
+    """Blocks of rows that pack one part of the depth at a time: the results of a block's panels stay in a
+    quarter of the second cache meanwhile.
     """
-    return 4 * what.depth_count * tile.columns > l2_bytes // 2
+    tiles = -(-what.row_count // tile.rows)
+    in_block = -(-tiles // row_blocks)
+    panels = panel_count(what.columns, tile)
+    most = max(1, target.l2_bytes // 4 // (4 * in_block * tile.rows * tile.columns))
+    panel_block = -(-panels // -(-panels // most))
+    row_blocks = -(-what.row_count // (in_block * tile.rows))
+    return Cut(in_block * tile.rows, panel_block, row_blocks, -(-panels // panel_block))
 
 
-def packs_ahead(what: Contraction, tile: Tile, l2_bytes: int) -> bool:
-    """Whether the whole left side is packed before anything is multiplied: when blocks of whole rows are too
-    few tasks, every block would be packed once for each part of the panels.
+def is_deep(what: Contraction, tile: Tile, target: Target) -> bool:
+    """Whether every tile would read its panel from further away than is fast enough: then the depth is cut
+    and the rows of a block take turns.
+    """
+    return 4 * what.depth_count * tile.columns > target.panel_bytes
+
+
+def depth_in_part(tile: Tile, target: Target) -> int:
+    """Steps of the depth in one part."""
+    return min(target.panel_bytes, PART_BYTES) // (4 * tile.columns)
+
+
+def packs_ahead(what: Contraction, tile: Tile, target: Target) -> bool:
+    """Whether the whole left side is packed before anything is multiplied. When blocks of whole rows are too
+    few tasks, every block would be packed once for each part of the panels; and a right side that does not
+    stay in the second cache would be read from further away for each of many small blocks.
     """
     whole_bytes = 4 * what.batch_count * what.row_count * what.depth_count
-    return make_cut(what, tile, True, l2_bytes).panel_blocks > 1 and whole_bytes <= AHEAD_CACHES * l2_bytes
+    if whole_bytes > AHEAD_CACHES * target.l2_bytes:
+        return False
+    is_far = 4 * what.depth_count * what.columns > target.l2_bytes // 2
+    return is_far or make_cut(what, tile, True, target).panel_blocks > 1

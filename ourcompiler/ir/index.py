@@ -152,6 +152,12 @@ class Space:
         for atom, factor in expression.terms:
             ends = sorted(factor * end for end in self._atom_bounds(atom))
             low, high = low + ends[0], high + ends[1]
+        for atom, factor in expression.terms:
+            if isinstance(atom, Quotient) and factor == 1:
+                # x + y // b = (b·x + y) // b, where what x and y share is seen
+                rest = minus(expression, Affine(0, ((atom, 1),)))
+                inner = self.bounds(plus(times(rest, atom.by), atom.of))
+                low, high = max(low, inner[0] // atom.by), min(high, inner[1] // atom.by)
         return low, high
 
     def _atom_bounds(self, atom: Atom) -> tuple[int, int]:
@@ -199,7 +205,7 @@ class Space:
         """`of` divided by the positive number `by`, rounded down."""
         if by == 1:
             return of
-        whole, rest = _split(of, by)
+        whole, rest = self._within_one(of, by) or _split(of, by)
         low, high = self.bounds(rest)
         if low // by == high // by:
             return self.add(whole, constant(low // by))
@@ -214,13 +220,22 @@ class Space:
         """What is left of `of` after division by the positive number `by`."""
         if by == 1:
             return ZERO
-        rest = self._without_inner_remainders(_split(of, by)[1], by)
+        near = self._within_one(of, by)
+        rest = near[1] if near else self._without_inner_remainders(_split(of, by)[1], by)
         low, high = self.bounds(rest)
         if low // by == high // by:
             return self.add(rest, constant(-(low // by) * by))
         for head, tail, unit in self._heads(rest, by):
             return self.add(times(self.remainder(head, by // unit), unit), tail)
         return Affine(0, ((Remainder(rest, by), 1),))
+
+    def _within_one(self, of: Affine, by: int) -> tuple[Affine, Affine] | None:
+        """`of` = by·whole + rest, where rest is always between the same two multiples of `by`: with every
+        coefficient taken relative to the nearest multiple, or None. `1279·i + j` is `1280·i + (j − i)`.
+        """
+        whole, rest = _split(of, by, nearest=True)
+        low, high = self.bounds(rest)
+        return (whole, rest) if low // by == high // by else None
 
     def _without_inner_remainders(self, of: Affine, by: int) -> Affine:
         """c·(x % a) and c·x leave the same after division by `by` when `by` divides c·a."""
@@ -327,10 +342,15 @@ def _order(term: tuple[Atom, int]) -> tuple[int, str]:
     return -abs(term[1]), str(term[0])
 
 
-def _split(of: Affine, by: int) -> tuple[Affine, Affine]:
-    """`of` = by·whole + rest, where rest has the terms that `by` does not divide."""
-    whole = {atom: factor // by for atom, factor in of.terms if factor % by == 0}
-    rest = {atom: factor for atom, factor in of.terms if factor % by}
+def _split(of: Affine, by: int, *, nearest: bool = False) -> tuple[Affine, Affine]:
+    """`of` = by·whole + rest. Coefficients that `by` divides go to the whole; those beyond it that are nearer to
+    the multiple above (or, if `nearest`, all) leave what they are away from the nearest multiple.
+    """
+    whole, rest = {}, {}
+    for atom, factor in of.terms:
+        is_near = nearest or factor % by == 0 or factor > by and 2 * (factor % by) > by
+        whole[atom] = (2 * factor + by) // (2 * by) if is_near else 0
+        rest[atom] = factor - by * whole[atom]
     return _affine(of.constant // by, whole), _affine(of.constant % by, rest)
 
 

@@ -63,9 +63,9 @@ def packing_repeats(body: Graph, product: Node, target: Target) -> int:
     """How often a row of a product's left side is packed: by each block of columns for itself."""
     what = contraction(body, product)
     tile = choose_tile(what.row_count, what.columns, target.lanes, target.registers)
-    if packs_ahead(what, tile, target.l2_bytes):
+    if packs_ahead(what, tile, target):
         return 1
-    return make_cut(what, tile, True, target.l2_bytes).panel_blocks
+    return make_cut(what, tile, True, target).panel_blocks
 
 
 def growth(small: tuple[int, ...], large: tuple[int, ...]) -> float:

@@ -292,3 +292,16 @@ def test_views_that_do_not_fit_or_have_other_fills() -> None:
     assert both is not None
     assert both.evaluate((0,)) is both.evaluate((1,)) is None
     assert both.evaluate((2,)) == (0,)
+
+
+def test_the_shift_of_relative_positions_is_a_diagonal() -> None:
+    """Pad on the left, reshape, drop the first row, reshape back, keep the first columns (Transformer-XL)."""
+    length = 5
+    wide = 2 * length - 1
+    space = Space((length, length))
+    row, column = space.dims()
+    place = space.linear((row, column), (length, wide))
+    dropped = space.delinear(space.add(place, constant(length)), (2 * length, length))
+    padded = space.delinear(space.linear(dropped, (2 * length, length)), (length, 2 * length))
+    assert str(padded[0]) == "d0"
+    assert padded[1] == space.add(times(row, -1), column, constant(length))
