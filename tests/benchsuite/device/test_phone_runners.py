@@ -11,7 +11,7 @@ from benchsuite.device.adb.files import WORKERS
 from benchsuite.device.adb.process import PhoneProcess
 from benchsuite.journal import Journal
 from benchsuite.record import GroupRecord, Status
-from tests.external import AVERAGE, HOSTILE, QUICK, WORDS, build_relu, row, staying_row, write_relu
+from tests.external import HOSTILE, QUICK, WORDS, build_relu, row, staying_row, write_relu
 from tests.phone.host import AdbHome
 from tests.phone.phone import Phone
 
@@ -53,7 +53,6 @@ def test_programs_on_the_phone(
     other = build_relu("x86_64", tmp_path / "other")
     rows = [
         row("each", relu, "each", environment={"LD_LIBRARY_PATH": "{files}:$(touch executed)"}),
-        row("average", relu, "average", times=AVERAGE),
         row("hostile", hostile, "each"),
         row("blind", relu, "each", command=["{files}/relu", "each", *WORDS[:-1], "/dev/null"]),
         row("fail", relu, "fail"),
@@ -66,11 +65,11 @@ def test_programs_on_the_phone(
     ]
     group = run(rows, module_phone, adb_home, monkeypatch, tmp_path, code=1)
     outcomes = {name: cell.outcome for name, cell in group.cells.items()}
-    expected = dict.fromkeys(("each", "average", "hostile", "blind", "stays"), Status.OK)
+    expected = dict.fromkeys(("each", "hostile", "blind", "stays"), Status.OK)
     expected |= {"unversioned": Status.CRASHED, "other": Status.REFUSED}
     expected |= dict.fromkeys(("fail", "crash", "nothing", "dies"), Status.CRASHED)
     assert {name: one.status for name, one in outcomes.items()} == expected, outcomes
-    assert [outcomes[name].error for name in ("each", "average", "hostile", "blind")] == [0, 0, 0, None]
+    assert [outcomes[name].error for name in ("each", "hostile", "blind")] == [0, 0, None]
     assert "exit code 7; its last words: " in outcomes["fail"].reason
     assert "error: no such delegate" in outcomes["fail"].reason
     assert "error: no such delegate" in outcomes["fail"].log_tail
@@ -84,7 +83,6 @@ def test_programs_on_the_phone(
     assert (facts["build"], facts["outputs"]) == ("relu 1.2", "checked")
     turns = group.blocks[0].turns
     assert len(turns["each"].run_ns) == group.cells["each"].loading.iterations
-    assert len(turns["average"].run_ns) == 1
     assert not adb_home.shell(module_phone.serial, "find /data -name executed").stdout
     assert not adb_home.shell(module_phone.serial, f"ls {WORKERS}").stdout
 
