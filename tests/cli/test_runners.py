@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from adapters.runners import FILE_VARIABLE
 from benchsuite.journal import Journal
 from benchsuite.record import CellRecord, Status
 from tests.external import AVERAGE, HOSTILE, QUICK, WORDS, build_relu, row, staying_row, write_relu
@@ -14,6 +15,12 @@ from tests.external import AVERAGE, HOSTILE, QUICK, WORDS, build_relu, row, stay
 MACHINE = platform.machine()
 SETTINGS = tuple(word for one in QUICK for word in ("--set", one))
 OTHER = {"x86_64": "aarch64", "aarch64": "x86_64"}
+
+
+@pytest.fixture(autouse=True)
+def _variable_put_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--runners` sets it for the workers; here the process goes on."""
+    monkeypatch.setenv(FILE_VARIABLE, "")
 
 
 @pytest.fixture(scope="module")

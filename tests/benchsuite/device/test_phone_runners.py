@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from adapters.runners import FILE_VARIABLE
 from benchsuite.cli.run import command
 from benchsuite.device.adb.files import WORKERS
 from benchsuite.device.adb.process import PhoneProcess
@@ -28,6 +29,7 @@ def run(
     for name, value in adb_home.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv("BENCH_DEVICE_STATE", str(folder / "state"))
+    monkeypatch.setenv(FILE_VARIABLE, "")  # `--runners` sets it for the workers; here the process goes on
     runners, book = folder / "runners.toml", folder / "journal.db"
     runners.write_text("\n".join(rows), encoding="utf-8")
     names = ",".join(one.partition("]")[0].lstrip("[") for one in rows)
