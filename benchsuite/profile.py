@@ -1,7 +1,7 @@
 """Where one inference's time goes, from the framework's own profiler, in one schema for all."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
 
@@ -33,7 +33,8 @@ def profile_network(
 
     Raises `BenchError` when the framework cannot run the network or has no profiler.
     """
-    plain, profiling = Setting(threads, precision), Setting(threads, precision, profile=True)
+    plain = Setting(threads, precision, target=device.target)
+    profiling = replace(plain, profile=True)
     with loaded(device, adapter, model, plain, policy=policy, cache=cache, say=say) as session:
         plain_ns = session.ask(do="run", iterations=inferences, rewarm=1)["run_ns"]
     with loaded(device, adapter, model, profiling, policy=policy, cache=cache, say=say) as session:

@@ -1,5 +1,6 @@
 """What a user sees while a run is going on; the runner knows only this protocol."""
 
+import sys
 from collections.abc import Mapping
 from typing import Protocol
 
@@ -29,12 +30,15 @@ class Progress(Protocol):
     def note(self, text: str) -> None:
         """Something the user should know now."""
 
+    def trouble(self, text: str) -> None:
+        """Why the run ends before its end: said on stderr also by those that say nothing else."""
+
     def close(self) -> None:
         """Leave the terminal as it was."""
 
 
 class Quiet:
-    """Says nothing; for CI and tests. Errors and the final table do not come through here."""
+    """Says nothing but trouble; for CI and tests. Errors and the final table do not come through here."""
 
     def group_started(self, key: GroupKey, number: int, count: int) -> None:
         """Nothing."""
@@ -53,6 +57,10 @@ class Quiet:
 
     def note(self, text: str) -> None:
         """Nothing."""
+
+    def trouble(self, text: str) -> None:
+        """The text, in one line."""
+        print(" ".join(text.split()), file=sys.stderr)
 
     def close(self) -> None:
         """Nothing."""

@@ -69,7 +69,7 @@ def execute(job: Job) -> tuple[int, RunStatus]:
         except KeyboardInterrupt:
             job.progress.note("interrupted: every finished block is kept")
         except DeviceLost as lost:
-            job.progress.note(str(lost))
+            job.progress.trouble(str(lost))
             status = RunStatus.INCOMPLETE
         finally:
             job.journal.save_spent(run, session, context.accounts.totals())
@@ -121,8 +121,17 @@ def _check_same_versions(job: Job) -> None:
     assert job.resume is not None
     for cell in job.journal.cells(job.resume):
         began = cell.loading.facts.get("version") if cell.loading and cell.outcome is None else None
-        now = job.device.version_of(adapter(cell.key.framework))
-        if began not in (None, now, RECORDED_VERSION):
+        if began in (None, RECORDED_VERSION):
+            continue
+        row = adapter(cell.key.framework)
+        now = job.device.version_of(row)
+        if now is None:
+            raise BenchError(
+                f"run {job.resume} measures {cell.key.framework} {began}, which is not there now",
+                where=job.device.name,
+                hint=job.device.why_not(row) or "install it again, or start a new run: leave out --resume",
+            )
+        if began != now:
             raise BenchError(
                 f"run {job.resume} measures {cell.key.framework} {began}, but {now} is installed",
                 where=str(job.journal.path),

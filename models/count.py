@@ -54,11 +54,11 @@ def count(path: Path, constants: Collection[str] = (), dims: Mapping[str, int] |
     shapes = infer_shapes(proto)
     macs, uncounted = 0, []
     for index, node in enumerate(proto.graph.node):
-        node_macs = _node_macs(node, shapes)
-        if node_macs is None:
+        counted = node_macs(node, shapes)
+        if counted is None:
             uncounted.append(node.name or f"{node.op_type} {index}")
         else:
-            macs += node_macs
+            macs += counted
     operators = Counter(node.op_type for node in proto.graph.node)
     return Counts(
         parameters=_parameters(proto.graph, constants),
@@ -71,6 +71,11 @@ def count(path: Path, constants: Collection[str] = (), dims: Mapping[str, int] |
 
 def infer_shapes(proto: "ModelProto") -> Shapes:
     """Shape of every value whose sizes are all known; the proto's larger weights are emptied on the way."""
+    return shapes_in(inferred(proto))
+
+
+def inferred(proto: "ModelProto") -> "GraphProto":
+    """The graph with all types that can be told; the proto's larger weights are emptied on the way."""
     import onnx
 
     for tensor in proto.graph.initializer:
@@ -78,11 +83,15 @@ def infer_shapes(proto: "ModelProto") -> Shapes:
             tensor.ClearField("raw_data")
             tensor.data_location = EXTERNAL
     try:
-        inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
+        return onnx.shape_inference.infer_shapes(proto, data_prop=True).graph
     except onnx.shape_inference.InferenceError:
-        inferred = proto.graph  # its own shapes contradict one another: what it says is all there is
-    shapes = {tensor.name: tuple(tensor.dims) for tensor in inferred.initializer}
-    for value in (*inferred.input, *inferred.value_info, *inferred.output):
+        return proto.graph  # its own shapes contradict one another: what it says is all there is
+
+
+def shapes_in(graph: "GraphProto") -> Shapes:
+    """Shape of every value whose sizes the graph tells."""
+    shapes = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info, *graph.output):
         sizes = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)
         if value.type.tensor_type.HasField("shape") and all(size > 0 for size in sizes):
             shapes.setdefault(value.name, sizes)
@@ -99,7 +108,7 @@ def _parameters(graph: "GraphProto", constants: Collection[str]) -> int:
     )
 
 
-def _node_macs(node: "NodeProto", shapes: Shapes) -> int | None:
+def node_macs(node: "NodeProto", shapes: Shapes) -> int | None:
     """MACs of one node; None when a shape that decides them is unknown."""
     formula = MACS_OF.get(node.op_type)
     if formula is None or node.domain not in ("", "ai.onnx"):

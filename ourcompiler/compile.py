@@ -2,13 +2,15 @@
 
 import hashlib
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from platformdirs import user_cache_path
 
-from ourcompiler import package, profiles, toolchain
+from ourcompiler import package, profiles, tilings, toolchain
+from ourcompiler.errors import CompileError
 from ourcompiler.ir.graph import Graph
 from ourcompiler.onnx_in.load import load
 from ourcompiler.passes.combination import combinations
@@ -18,7 +20,7 @@ from ourcompiler.pipeline import LAYOUT, optimize
 from ourcompiler.profiles import EMPTY
 from ourcompiler.program import Program, make_program
 from ourcompiler.stored import Package, key_of, read
-from ourcompiler.targets import Target, target
+from ourcompiler.targets import HOST, Target, chip, target
 
 if TYPE_CHECKING:
     from ourcompiler.runtime.session import Session
@@ -43,14 +45,17 @@ def compile_network(
     table: Path | None = None,
     profile: Path | None = None,
     threads: int = 1,
+    tiled: Path | None = None,
+    shipped: bool = True,
 ) -> Package:
     """Compile an ONNX file to a package in `folder`; raises `CompileError`. `table` overrides cells of the
     table of combinations; `profile` is a database whose entries for `threads` threads decide about yellow
-    pairs.
+    pairs; `tiled` a file of tilings, and `shipped` says whether those of the compiler are used (see
+    `tuned_target`).
 
     A package that is there already, of the same network, compiler, target and options, is returned as it is.
     """
-    wanted = target(target_name)
+    wanted = tuned_target(target_name, tiled, shipped=shipped)
     judge = judge_of(wanted, table=table, profile=profile, threads=threads)
     key = package_key(path, wanted, dimensions or {}, without, judge)
     if key and key_of(folder) == key:
@@ -77,11 +82,34 @@ def compile(
 
     source = Path(path)
     if folder is None:
-        wanted = target("host")
+        wanted = tuned_target(HOST)
         key = package_key(source, wanted, dimensions or {}, without, judge_of(wanted, threads=threads))
         folder = user_cache_path("bench") / "packages" / f"{source.stem}-{(key or 'unkeyed')[:16]}"
     made = compile_network(source, folder, dimensions=dimensions, without=without, threads=threads)
     return Session(made, threads=threads)
+
+
+def tuned_target(
+    name: str, tiled: Path | None = None, *, shipped: bool = True, chip_name: str = ""
+) -> Target:
+    """The target of that name with tilings for a chip: this machine's for `host`. A target by any other name
+    is any machine of the kind, so that without a chip's name it has none.
+
+    Those of the file `tiled` come before those that are shipped. Raises `CompileError` for a damaged file,
+    and for one that could have no effect.
+    """
+    wanted = target(name)
+    found = chip_name or (chip() if name == HOST else "")
+    if not found:
+        if tiled is None:
+            return wanted
+        raise CompileError(
+            f"tilings are for a chip, and {name!r} does not tell which",
+            where=str(tiled),
+            hint=f'name it, such as --chip "{chip() or "AuthenticAMD 25.1"}"',
+        )
+    entries = {**(tilings.shipped() if shipped else {}), **(tilings.read(tiled) if tiled else {})}
+    return replace(wanted, tilings=tilings.select(entries, found, wanted.name, wanted.registers))
 
 
 def judge_of(

@@ -13,9 +13,10 @@ from ourcompiler.passes.fuse import decisions, planned
 from ourcompiler.passes.groups import FUSED, Plan, Verdict
 from ourcompiler.passes.grow import seeds
 from ourcompiler.passes.judge import Judge, compiler_version
-from ourcompiler.passes.layout import Choice
+from ourcompiler.passes.layout import Choice, storages
 from ourcompiler.passes.texture import Chosen, copies, layouts
 from ourcompiler.pipeline import State
+from ourcompiler.products import products
 from ourcompiler.program import Program
 from ourcompiler.targets import Memory, memories
 
@@ -88,6 +89,18 @@ class MemoryLayout:
 
 
 @dataclass(frozen=True, slots=True)
+class TiledProduct:
+    """A product as a problem, how often the network has it, how it is cut, and whether that is the model's
+    choice or a search's.
+    """
+
+    problem: str
+    count: int
+    tiling: str
+    decided_by: str
+
+
+@dataclass(frozen=True, slots=True)
 class Explanation:
     """Everything that `bench compile --explain` prints."""
 
@@ -114,6 +127,9 @@ class Explanation:
     memory_layouts: tuple["MemoryLayout", ...]
     memory_copies: int
     """Copies of values in another layout, because readers ask for more dimensions than one layout serves."""
+    tilings: tuple[TiledProduct, ...]
+    tilings_ignored: tuple[str, ...]
+    """Entries for this chip and target that cannot be used, with the reason."""
 
     def document(self) -> dict[str, Any]:
         """As JSON has it."""
@@ -174,6 +190,21 @@ def explain(
         memory=memory.name,
         memory_layouts=tuple(map(_memory_layout, chosen)),
         memory_copies=copies(chosen)[0],
+        tilings=_tilings(final, program, choices),
+        tilings_ignored=program.target.tilings.ignored,
+    )
+
+
+def _tilings(graph: Graph, program: Program, choices: Sequence[Choice]) -> tuple[TiledProduct, ...]:
+    searched = program.target.tilings
+    return tuple(
+        TiledProduct(
+            str(one.problem),
+            one.count,
+            str(one.tiling),
+            "search" if searched.get(one.problem) else "model",
+        )
+        for one in products(graph, program.target, storages(tuple(choices)))
     )
 
 

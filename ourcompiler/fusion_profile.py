@@ -111,25 +111,25 @@ def fits(one: Candidate) -> bool:
 
 def timed(one: Candidate, judge: Judge) -> Timing:
     """Both forms compiled and run in turn; which one begins changes from round to round."""
-    forms = (_graph([one.both], one.constants), _graph([one.first, one.second], one.constants))
+    forms = (graph_of([one.both], one.constants), graph_of([one.first, one.second], one.constants))
     with tempfile.TemporaryDirectory(prefix="ours-pair-") as folder, ExitStack() as open_sessions:
         runs: list[Callable[[], None]] = []
         for number, form in enumerate(forms):
             program = make_program(form, judge.target, storages(choose(form)))
             built = package.write(program, Path(folder) / str(number))
             session = open_sessions.enter_context(Session(built, threads=judge.threads))
-            session.set_inputs(_numbers(form))
+            session.set_inputs(drawn_numbers(form))
             runs.append(session.execute)
-        taken = _interleaved(runs)
+        taken = interleaved(runs, SECONDS_A_PAIR)
     return Timing(median(taken[0]), median(taken[1]), len(taken[0]))
 
 
-def _interleaved(runs: Sequence[Callable[[], None]]) -> list[list[float]]:
-    """Nanoseconds of each run; a first round of both is not counted."""
+def interleaved(runs: Sequence[Callable[[], None]], seconds: float) -> list[list[float]]:
+    """Nanoseconds of each run in turn, for about so many seconds; a first round is not counted."""
     taken: list[list[float]] = [[] for _ in runs]
     for run in runs:
         run()
-    stop = time.monotonic() + SECONDS_A_PAIR
+    stop = time.monotonic() + seconds
     places = list(range(len(runs)))
     while len(taken[0]) < LEAST_RUNS or (len(taken[0]) < MOST_RUNS and time.monotonic() < stop):
         for place in places:
@@ -140,7 +140,7 @@ def _interleaved(runs: Sequence[Callable[[], None]]) -> list[list[float]]:
     return taken
 
 
-def _graph(parts: Sequence[Graph], constants: Mapping[str, Array]) -> Graph:
+def graph_of(parts: Sequence[Graph], constants: Mapping[str, Array]) -> Graph:
     """A network of kernels with these bodies, one a part."""
     nodes: list[Node] = []
     types: dict[str, TensorType] = {}
@@ -158,7 +158,7 @@ def _graph(parts: Sequence[Graph], constants: Mapping[str, Array]) -> Graph:
     return Graph(read, tuple((name, name) for name in last), tuple(nodes), types, constants, "pair")
 
 
-def _numbers(graph: Graph) -> Mapping[str, Array]:
+def drawn_numbers(graph: Graph) -> Mapping[str, Array]:
     """Small numbers for all inputs, the same for both forms."""
     return dict(_drawn(graph))
 

@@ -1,6 +1,6 @@
 """What is executed: kernels in order with their arguments, and where everything lies."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO
@@ -85,11 +85,8 @@ def make_program(graph: Graph, target: Target, storages: Mapping[str, Storage]) 
     """Lower every fused node of the graph and plan its memory."""
     placement = place(graph, storages)
     storages = placement.storages
-    left = [placement.left.get(node.output, node) for node in graph.nodes]
-    nodes = [one for one in left if one is not None and _makes_something(one)]
-    graph = replace(graph, nodes=tuple(nodes), types={**graph.types, **_types_of(nodes)})
-    constant_names = frozenset(graph.constants)
-    lowered = [_lowered(node, graph, target, storages, constant_names) for node in graph.nodes]
+    graph = _placed(graph, placement)
+    lowered = [lower(group, node) for node, group in _groups(graph, target, storages)]
     weights = _Weights(graph, storages)
     arena = _arena(graph, lowered, placement)
     inputs = {name: number for number, name in enumerate(graph.inputs)}
@@ -133,14 +130,25 @@ def make_program(graph: Graph, target: Target, storages: Mapping[str, Storage]) 
     )
 
 
-def _lowered(
-    node: Node, graph: Graph, target: Target, storages: Mapping[str, Storage], constants: frozenset[str]
-) -> Lowered:
-    assert node.body is not None
-    names = (*node.inputs, *node.outputs)
-    own = {name: storages.get(name) or dense(graph.types[name].shape) for name in names}
-    group = Group(node.body, own, target, constants & set(node.inputs))
-    return lower(group, node)
+def groups_of(graph: Graph, target: Target, storages: Mapping[str, Storage]) -> list[tuple[Node, Group]]:
+    """Every fused node with what its kernel is made from."""
+    placement = place(graph, storages)
+    return list(_groups(_placed(graph, placement), target, placement.storages))
+
+
+def _placed(graph: Graph, placement: Placement) -> Graph:
+    left = [placement.left.get(node.output, node) for node in graph.nodes]
+    nodes = [one for one in left if one is not None and _makes_something(one)]
+    return replace(graph, nodes=tuple(nodes), types={**graph.types, **_types_of(nodes)})
+
+
+def _groups(graph: Graph, target: Target, storages: Mapping[str, Storage]) -> Iterator[tuple[Node, Group]]:
+    constants = frozenset(graph.constants)
+    for node in graph.nodes:
+        assert node.body is not None
+        names = (*node.inputs, *node.outputs)
+        own = {name: storages.get(name) or dense(graph.types[name].shape) for name in names}
+        yield node, Group(node.body, own, target, constants & set(node.inputs))
 
 
 def _output_numbers(graph: Graph) -> dict[str, int]:

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import Any
 
 from ourcompiler.errors import CompileError
+from ourcompiler.tilings import USUAL, Tilings
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,8 @@ class Target:
     `triple` and `cpu` are for the C compiler; `lanes` float32 in a vector register, of which there are
     `registers`; caches in bytes, of one core; `panel_bytes` the largest panel of a product's right side that
     every tile reads at full speed (most of the first cache, unless the second is as fast); what that core
-    computes and moves at most; what starting a kernel costs.
+    computes and moves at most; what starting a kernel costs; `tilings` are what a search found for the chip
+    at hand (ADR 31).
     """
 
     name: str
@@ -34,6 +36,7 @@ class Target:
     start_ns: float
     is_static: bool = False
     memory: str = "buffer"
+    tilings: Tilings = USUAL
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +53,7 @@ class Memory:
 
 
 MEMORY = "memory"
+HOST = "host"
 
 
 @cache
@@ -78,12 +82,12 @@ def memory(name: str) -> Memory:
     return memories()[name]
 
 
-def target(name: str = "host") -> Target:
+def target(name: str = HOST) -> Target:
     """The row of that name; `host` is the best one that this machine can run. Raises `CompileError`."""
-    if name == "host":
+    if name == HOST:
         return targets()[_host()]
     if name not in targets():
-        known = ", ".join(["host", *targets()])
+        known = ", ".join([HOST, *targets()])
         raise CompileError(f"there is no target {name!r}", hint=f"choose one of {known}")
     return targets()[name]
 
@@ -108,6 +112,21 @@ def _cpu_flags() -> frozenset[str]:
             if line.startswith("flags"):
                 return frozenset(line.split(":", 1)[1].split())
     return frozenset()
+
+
+def chip() -> str:
+    """The kind of processor of this machine, by its maker's numbers: `AuthenticAMD 25.1`, or of ARM all kinds
+    of cores (`arm 41.d05 41.d44`). Empty where the system does not tell.
+    """
+    with open("/proc/cpuinfo", encoding="utf-8", errors="replace") as file:
+        rows = [(name.strip(), value.strip()) for name, _, value in (line.partition(":") for line in file)]
+    facts = dict(reversed(rows))
+    if {"vendor_id", "cpu family", "model"} <= set(facts):
+        return f"{facts['vendor_id']} {facts['cpu family']}.{facts['model']}"
+    makers = [value.removeprefix("0x") for name, value in rows if name == "CPU implementer"]
+    parts = [value.removeprefix("0x") for name, value in rows if name == "CPU part"]
+    cores = sorted({f"{maker}.{part}" for maker, part in zip(makers, parts, strict=False)})
+    return " ".join(["arm", *cores]) if cores else ""
 
 
 def runnable_here() -> tuple[str, ...]:

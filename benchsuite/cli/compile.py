@@ -1,5 +1,6 @@
 """`bench compile`: one network through our compiler, with everything that can be seen on the way."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -7,6 +8,7 @@ import click
 from rich.console import Console
 
 from benchsuite.cli.compile_tables import draw, draw_times
+from benchsuite.cli.compile_tune import Tuning, check_tune
 from benchsuite.cli.options import cache_option, dimensions, format_option, print_json
 from models.catalogue import resolve
 from models.errors import BenchError
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from ourcompiler.ir.graph import Graph
     from ourcompiler.passes.judge import Judge
     from ourcompiler.passes.layout import Choice
+    from ourcompiler.pipeline import State
     from ourcompiler.program import Program
     from ourcompiler.targets import Target
 
@@ -47,6 +50,11 @@ GRAPH_SUFFIX, KERNEL_SUFFIX = ".graph", ".kernel"
 )
 @click.option("--profile-seconds", default=60.0, show_default=True, help="Time for --profile-fusion.")
 @click.option("--threads", default=1, show_default=True, help="Threads that pairs are measured with.")
+@click.option("--tilings", type=click.Path(path_type=Path), help="How products are cut: a file of --tune.")
+@click.option(
+    "--tune", "tune_time", metavar="TIME", help="Search for so long how products are cut, into --tilings."
+)
+@click.option("--chip", "chip_name", default="", help="Whose tilings are meant.  [default: this machine's]")
 @click.option("--memory", "memory_name", default="", help="Explain layouts for it: buffer, texture.")
 @click.option("--dim", multiple=True, metavar="NAME=SIZE", help="Bind a symbolic dimension of a FILE.onnx.")
 @format_option("rich", "json")
@@ -67,6 +75,9 @@ def command(
     profile_fusion: Path | None,
     profile_seconds: float,
     threads: int,
+    tilings: Path | None,
+    tune_time: str | None,
+    chip_name: str,
     memory_name: str,
     dim: tuple[str, ...],
     form: str,
@@ -76,9 +87,10 @@ def command(
     from ourcompiler.compile import judge_of
     from ourcompiler.ir.text import show
     from ourcompiler.pipeline import states
-    from ourcompiler.targets import memory, target
+    from ourcompiler.targets import memory
 
-    wanted = target(target_name)
+    tuning = Tuning(target_name, tilings, chip_name, check_tune(tune_time, tilings))
+    wanted = tuning.target()
     asked = memory(memory_name or wanted.memory)
     judge = judge_of(wanted, table=fusion_table, profile=profile_database, threads=threads)
     switched_off = tuple(filter(None, without.split(",")))
@@ -86,21 +98,17 @@ def command(
     if profile_fusion:
         _profile(graph, judge, profile_fusion, profile_seconds, switched_off, after)
         return
-    done = []
     say = (lambda text: click.echo(text, err=True)) if trace_rules else None
-    for number, state in enumerate(
-        states(graph, without=switched_off, after=after, stop_after=stop_after, trace=say, judge=judge)
-    ):
-        done.append(state)
-        _dump_graph(state.graph, dump_ir, f"{number:02}-{state.step}")
+    steps = states(graph, without=switched_off, after=after, stop_after=stop_after, trace=say, judge=judge)
+    done = list(_dumped(steps, dump_ir))
     if stop_after:
         click.echo(show(done[-1].graph), nl=False)
         return
     from ourcompiler.explain import explain as explained
 
+    wanted = tuning.searched(done[-1].graph, wanted, switched_off, threads)
     choices, program = _program(done[-1].graph, wanted, switched_off)
-    if dump_ir:
-        _dump_kernels(program, dump_ir)
+    _dump_kernels(program, dump_ir)
     if out or not explain:
         _write(program, out or cache / "packages" / f"{name}-{wanted.name}")
     found = explained(name, done, program, choices, judge, asked)
@@ -111,6 +119,13 @@ def command(
         draw(found, Console(), with_memory=bool(memory_name))
     if time_passes:
         draw_times(done, Console())
+
+
+def _dumped(steps: "Iterator[State]", folder: Path | None) -> "Iterator[State]":
+    """The steps as they come, each graph also as text."""
+    for number, state in enumerate(steps):
+        _dump_graph(state.graph, folder, f"{number:02}-{state.step}")
+        yield state
 
 
 def _dump_graph(graph: "Graph", folder: Path | None, name: str) -> None:
@@ -204,8 +219,10 @@ def _write(program: "Program", folder: Path) -> None:
     )
 
 
-def _dump_kernels(program: "Program", folder: Path) -> None:
-    """Every distinct kernel, as a loop nest and as C."""
+def _dump_kernels(program: "Program", folder: Path | None) -> None:
+    """Every distinct kernel, as a loop nest and as C, if a folder for it is given."""
+    if not folder:
+        return
     from ourcompiler.codegen.c import print_kernel
     from ourcompiler.kernel.text import show
 

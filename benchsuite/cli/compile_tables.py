@@ -16,6 +16,7 @@ def draw(found: "Explanation", console: Console, *, with_memory: bool) -> None:
     """All of it; the layouts of a memory that code is not made for only when it was asked for."""
     _draw_steps(found, console)
     _draw_layouts(found, console)
+    _draw_tilings(found, console)
     _draw_fusion(found, console)
     if with_memory:
         _draw_memory(found, console)
@@ -48,6 +49,16 @@ def _draw_layouts(found: "Explanation", console: Console) -> None:
             layouts.add_row(value, place, why)
     if layouts.row_count:
         console.print(layouts)
+
+
+def _draw_tilings(found: "Explanation", console: Console) -> None:
+    table = Table("", "product", "rows × vectors of a tile", "decided by", title="how products are cut")
+    for one in found.tilings:
+        table.add_row(str(one.count), one.problem, one.tiling, one.decided_by)
+    if table.row_count:
+        console.print(table)
+    for text in found.tilings_ignored:
+        console.print(f"not used: {text}", markup=False)
 
 
 def _draw_fusion(found: "Explanation", console: Console) -> None:

@@ -6,9 +6,9 @@ import click
 from rich.console import Console
 
 from benchsuite.cli.options import format_option, print_json
-from benchsuite.device.adb.attached import NONE_ADVICE, Attached, attached, check_ready
+from benchsuite.device.adb.attached import NONE_ADVICE, Attached, attached
 from benchsuite.device.adb.binary import Adb, find_adb
-from benchsuite.device.adb.choose import properties_of
+from benchsuite.device.adb.choose import open_link, properties_of
 from benchsuite.device.adb.facts import PROBES, Found, clusters_text, parse_probe, probe_script
 from benchsuite.device.adb.files import HOME, WORKERS
 from benchsuite.device.adb.hold import release, state_file
@@ -75,19 +75,13 @@ def draw_rows(console: Console) -> None:
         click.echo(f"no phone: {advice}")
 
 
-def _link(serial: str) -> AdbServerLink:
-    adb = find_adb()
-    check_ready(attached(adb), serial)
-    return AdbServerLink(adb, serial)
-
-
 @click.command("probe")
 @click.argument("serial", metavar="DEV")
 @format_option("rich", "json")
 def probe(serial: str, form: str) -> None:
     """Show every fact of a phone: its value, or the reason why it is missing."""
     try:
-        answer = _link(serial).shell(probe_script(), PROBE_LIMIT_S)
+        answer = open_link(serial).shell(probe_script(), PROBE_LIMIT_S)
     except LinkDown as down:
         raise BenchError(f"the phone does not answer: {down}", where=serial, hint="`bench devices`") from down
     found = parse_probe(answer.out)
@@ -110,7 +104,7 @@ def _as_json(found: Found) -> dict[str, str]:
 @click.option("--clean", is_flag=True, help="Also remove everything that bench keeps on the phone.")
 def restore(serial: str, clean: bool) -> None:
     """Put back what a run changed on a phone and could not put back itself; end what it left running."""
-    link, lock = _link(serial), lock_phone(serial)
+    link, lock = open_link(serial), lock_phone(serial)
     try:
         reach = Reach(link, reattach_s=0.0)
         orphans = end_orphans(reach, WORKERS)

@@ -4,9 +4,7 @@ import click
 
 from adapters.catalogue import ADAPTERS
 from benchsuite.cli.options import format_option, print_json
-from benchsuite.device.adb.attached import attached, check_ready
-from benchsuite.device.adb.binary import find_adb
-from benchsuite.device.adb.server import AdbServerLink
+from benchsuite.device.adb.choose import open_link
 from benchsuite.device.runtime.provision import Runtime, provision, remove
 from benchsuite.device.runtime.table import layer_table, refusal
 
@@ -26,12 +24,10 @@ from benchsuite.device.runtime.table import layer_table, refusal
 def command(serial: str, names: str, removing: bool, no_trial: bool, form: str) -> None:
     """Push loader, Python, numpy and frameworks to a phone: once for each content, every file checked.
 
-    DEV is the serial that `bench devices` lists. Nothing is installed; all of it lies in
+    DEV is the serial that `bench devices` lists, or tcp:HOST:PORT. Nothing is installed; all of it lies in
     /data/local/tmp/bench/layers.
     """
-    adb = find_adb()
-    check_ready(attached(adb), serial)
-    link = AdbServerLink(adb, serial)
+    link = open_link(serial)
     quiet = form == "json"
     if removing:
         remove(link)

@@ -18,7 +18,7 @@ PLAIN_EVERY_BLOCKS = 10
 
 
 def choose_progress(quiet: bool) -> Progress:
-    """Nothing when quiet, a live display when stderr is a terminal, else plain lines."""
+    """Nothing but trouble when quiet, a live display when stderr is a terminal, else plain lines."""
     if quiet:
         return Quiet()
     console = Console(stderr=True, highlight=False)
@@ -56,6 +56,10 @@ class Plain:
     def note(self, text: str) -> None:
         """The text."""
         self._print(f"note: {text}")
+
+    def trouble(self, text: str) -> None:
+        """The text, as a note."""
+        self.note(text)
 
     def close(self) -> None:
         """Nothing to undo."""
@@ -108,6 +112,10 @@ class Terminal:
     def note(self, text: str) -> None:
         """A line that stays."""
         self._console.print(f"[yellow]note:[/] {escape(one_line(text))}")
+
+    def trouble(self, text: str) -> None:
+        """The text, as a note."""
+        self.note(text)
 
     def close(self) -> None:
         """Take the bar away."""

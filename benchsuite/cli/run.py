@@ -80,7 +80,7 @@ ASKED = (
         help=f"Of {', '.join(ADAPTERS)}, or a variant such as ort:no-arena; the last is the baseline."
         f"  [default: {DEFAULT_FRAMEWORKS}, or {FRAMEWORKS_VARIABLE}]",
     ),
-    click.option("--device", help="local, or replay:FILE.  [default: local]"),
+    click.option("--device", help="local, a phone (`bench devices`), or replay:FILE.  [default: local]"),
     click.option("--threads", help="Thread counts, such as 1,2.  [default: 1]"),
     click.option("--precision", help="Precision class: compared only with itself.  [default: fp32]"),
     click.option("--seed", type=int, help="Seed of inputs and of the order inside blocks.  [default: 0]"),
@@ -231,9 +231,9 @@ def _typed(text: str | None, default: str) -> str:
     return default if text is None else text
 
 
-def read_policy(settings: Sequence[str]) -> Policy:
-    """`--set NAME=VALUE` to a policy; raises `BenchError` for an unknown name or a value that makes no
-    sense.
+def read_policy(settings: Sequence[str], defaults: Policy | None = None) -> Policy:
+    """`--set NAME=VALUE` to a policy with these defaults; raises `BenchError` for an unknown name or a value
+    that makes no sense.
     """
     known = {name: type(value) for name, value in asdict(Policy()).items()}
     changes: dict[str, float] = {}
@@ -245,7 +245,7 @@ def read_policy(settings: Sequence[str]) -> Policy:
                 hint=nearest(name, known, otherwise=f"one of {', '.join(known)}"),
             )
         changes[name] = _limit(name, text, known[name])
-    return replace(Policy(), **changes)  # type: ignore[arg-type]
+    return replace(defaults or Policy(), **changes)  # type: ignore[arg-type]
 
 
 def _limit(name: str, text: str, kind: type[float]) -> float:

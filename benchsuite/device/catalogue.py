@@ -14,6 +14,7 @@ KINDS: dict[str, str] = {
     "local": "this machine",
     "SERIAL or s21 …": "a phone over ADB: its serial (`adb devices`), or a name of devices.toml that fits"
     " one",
+    "tcp:HOST:PORT": "a phone on the network, without an adb program (adb-shell, docs/phones.md)",
     "replay:FILE": "a recorded device with its noise: tries gates, resume and statistics without hardware",
 }
 

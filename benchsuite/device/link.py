@@ -18,6 +18,8 @@ LEAST_BYTES_A_SECOND = 1_000_000
 PIECE_BYTES = 1 << 20
 WHOLE_HASH_BYTES = 8 * PIECE_BYTES
 PART = ".part"
+NETWORK = "tcp:"
+"""Before the name of a phone that is reached without an adb server."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +50,7 @@ class Link(Protocol):
 
     @property
     def serial(self) -> str:
-        """How the way is named: what `adb devices` lists, or HOST:PORT."""
+        """How the way is named, and typed: what `adb devices` lists, or `tcp:HOST:PORT`."""
 
     def shell(self, script: str, timeout_s: float = SHELL_TIMEOUT_S) -> Answer:
         """Run a script with the phone's shell. What it started in the background lives on."""
@@ -85,6 +87,11 @@ def unwrapped(mark: str, code: int | None, out: bytes, err: bytes) -> Answer:
         complaint = err.decode("utf-8", "replace").strip().splitlines()
         raise LinkDown(complaint[-1] if complaint else "the answer broke off")
     return Answer(int(said), body, err.decode("utf-8", "replace"))
+
+
+def file_name(serial: str) -> str:
+    """Letters and digits of a serial, the same for a phone whichever way it is reached."""
+    return "".join(one if one.isalnum() else "-" for one in serial.removeprefix(NETWORK))
 
 
 def transfer_limit_s(byte_count: int) -> float:

@@ -22,6 +22,7 @@ from ourcompiler.kernel.ir import (
     Phase,
     Statement,
     Store,
+    Turn,
     Variable,
 )
 
@@ -99,16 +100,6 @@ def c_type(kind: Kind) -> str:
 def _block(body: tuple[Statement, ...], indent: str) -> Iterator[str]:
     for statement in body:
         match statement:
-            case Let(name, value):
-                yield f"{indent}const {c_type(value.kind)} {name} = {print_value(value)};"
-            case Variable(name, value):
-                yield f"{indent}{c_type(value.kind)} {name} = {print_value(value)};"
-            case Assign(name, value):
-                yield f"{indent}{name} = {print_value(value)};"
-            case Store(buffer, place, value):
-                yield f"{indent}{_store(buffer, place, value)};"
-            case Fetch(buffer, place):  # as a number: beyond the end there is no pointer
-                yield f"{indent}FETCH((uintptr_t){buffer} + (u64)(4 * {print_value(place)}));"
             case For(name, start, stop, step, inner):
                 head = f"i64 {name} = {print_value(start)}; {name} < {print_value(stop)}; {name} += {step}"
                 yield f"{indent}for ({head}) {{"
@@ -121,6 +112,26 @@ def _block(body: tuple[Statement, ...], indent: str) -> Iterator[str]:
                     yield f"{indent}}} else {{"
                     yield from _block(otherwise, indent + "  ")
                 yield f"{indent}}}"
+            case _:
+                yield f"{indent}{_line(statement)}"
+
+
+def _line(statement: Let | Variable | Assign | Store | Turn | Fetch) -> str:
+    """A statement that has no block."""
+    match statement:
+        case Let(name, value):
+            return f"const {c_type(value.kind)} {name} = {print_value(value)};"
+        case Variable(name, value):
+            return f"{c_type(value.kind)} {name} = {print_value(value)};"
+        case Assign(name, value):
+            return f"{name} = {print_value(value)};"
+        case Store(buffer, place, value):
+            return f"{_store(buffer, place, value)};"
+        case Turn(buffer, place, step, rows):
+            source = f"&{rows.buffer}[{print_value(rows.place)}], {rows.step}"
+            return f"turn_{rows.kind}(&{buffer}[{print_value(place)}], {step}, {source});"
+        case Fetch(buffer, place):  # as a number: beyond the end there is no pointer
+            return f"FETCH((uintptr_t){buffer} + (u64)(4 * {print_value(place)}));"
 
 
 def _store(buffer: str, place: Expr, value: Expr) -> str:

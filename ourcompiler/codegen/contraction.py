@@ -6,6 +6,7 @@ the taps and the input channels of a group (implicit im2col).
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 
 from ourcompiler.codegen.element import Elements, Index
@@ -159,20 +160,28 @@ every step (4 × 3 tiles of AVX2 at half the speed).
 """
 
 
+@cache
 def choose_tile(rows: int, columns: int, lanes: int, registers: int, *, height: int = 0) -> Tile:
     """The tile of the fewest cycles for one step of the depth, over all tiles of the matrix; with a given
     number of rows if that is not 0.
     """
-    best: tuple[float, Tile] | None = None
-    for vectors in range(1, 9):
-        for count in [height] if height else range(1, 17):
-            if count * vectors + vectors + SPARE_REGISTERS > registers:
-                continue
-            tile = Tile(count, vectors, lanes)
-            if best is None or _cycles(tile, rows, columns) < best[0]:
-                best = (_cycles(tile, rows, columns), tile)
-    assert best is not None
-    return best[1]
+    possible = _possible(lanes, registers - SPARE_REGISTERS, height)
+    return min(possible, key=lambda tile: _cycles(tile, rows, columns))
+
+
+def tiles_by_cycles(rows: int, columns: int, lanes: int, registers: int) -> list[Tile]:
+    """All tiles that the registers hold, those of the fewest cycles first; a search sees which ones spill."""
+    return sorted(_possible(lanes, registers - 1), key=lambda tile: _cycles(tile, rows, columns))
+
+
+def _possible(lanes: int, registers: int, height: int = 0) -> list[Tile]:
+    """Tiles whose results and one row of columns fit into so many registers."""
+    return [
+        Tile(count, vectors, lanes)
+        for vectors in range(1, 9)
+        for count in ([height] if height else range(1, 17))
+        if count * vectors + vectors <= registers
+    ]
 
 
 def _cycles(tile: Tile, rows: int, columns: int) -> float:

@@ -106,32 +106,29 @@ class Elements:
     vector_lanes: int = 1
     lane: Lane | None = None
     _known: dict[tuple[str, Index], Expr] = field(default_factory=dict)
-    _guards: int = 0
-
-    @property
-    def guarded(self) -> bool:
-        """Whether what is computed now may lie outside, so that nothing may be computed ahead."""
-        return self._guards > 0
+    guards: tuple[Expr, ...] = ()
+    """Conditions without which what is computed now may lie outside: nothing is computed ahead of them."""
 
     @contextmanager
-    def under_guard(self, is_guard: bool = True) -> Iterator[None]:
-        """What is computed inside is read only where a condition holds."""
-        self._guards += is_guard
+    def under_guard(self, *conditions: Expr) -> Iterator[None]:
+        """What is computed inside is read only where all conditions hold."""
+        before = self.guards
+        self.guards = (*before, *conditions)
         try:
             yield
         finally:
-            self._guards -= is_guard
+            self.guards = before
 
     def inside(self, lane: Lane | None) -> "Elements":
         """The same for a block further inside."""
-        return replace(self, lane=lane, _known={}, _guards=0)
+        return replace(self, lane=lane, _known={}, guards=())
 
     def at(self, name: str, place: Index) -> Expr:
         """The element at a place; raises `NotInLanesError` when it has to be computed one by one."""
         found = self._known.get((name, place))
         if found is None:
             found = self._made(name, place)
-            if not self._guards:
+            if not self.guards:
                 found = self.scope.let(found)
                 self._known[name, place] = found
         return found
@@ -218,7 +215,7 @@ class Elements:
                 conditions.append(apply("less", self.scope.place(guard.index), index(guard.size), kind=FLAG))
         if not conditions:
             return self.at(source, place)
-        with self.under_guard():
+        with self.under_guard(*conditions):
             value = self.at(source, place)
         condition = conditions[0]
         for one in conditions[1:]:
@@ -247,7 +244,7 @@ class Elements:
             raise NotInLanesError
         wide = value if value.kind == INDEX else Apply("cast", (value,), INDEX)
         kept = Apply("within", (wide, index(size)), INDEX)
-        return self.scope.dim(size, kept if self._guards else self.scope.let(kept, "g"))
+        return self.scope.dim(size, kept if self.guards else self.scope.let(kept, "g"))
 
 
 def evaluate(written: Scalar, operands: Sequence[Expr], dtype: DType) -> Expr:
@@ -355,11 +352,19 @@ def _concat(elements: Elements, node: Node, place: Index) -> Expr:
             moved = (*place[:axis], space.add(where, constant(-start)), *place[axis + 1 :])
             parts.append((start, name, moved))
         start += size
-    with elements.under_guard(len(parts) > 1):
+    if len(parts) == 1:
+        return elements.at(parts[0][1], parts[0][2])
+    at = elements.scope.place(where)
+    with elements.under_guard(apply("less_equal", index(parts[-1][0]), at, kind=FLAG)):
         found = elements.at(parts[-1][1], parts[-1][2])
-        for (_, name, moved), (after, _, _) in reversed(list(pairwise(parts))):
-            inside = apply("less", elements.scope.place(where), index(after), kind=FLAG)
-            found = Apply("where", (inside, elements.at(name, moved), found), found.kind)
+    for (first, name, moved), (after, _, _) in reversed(list(pairwise(parts))):
+        inside = apply("less", at, index(after), kind=FLAG)
+        begun = (
+            () if (first, name, moved) == parts[0] else (apply("less_equal", index(first), at, kind=FLAG),)
+        )
+        with elements.under_guard(*begun, inside):
+            value = elements.at(name, moved)
+        found = Apply("where", (inside, value, found), found.kind)
     return found
 
 

@@ -62,8 +62,8 @@ def fold(elements: Elements, what: Fold) -> Expr:
     """The loops, and the result: with lanes when the caller's elements have lanes; else in lanes along the
     innermost folded axis where that can be done.
     """
-    if elements.guarded:
-        raise AssertionError("a fold under a guard would read outside")
+    if elements.guards:
+        return _guarded(elements, what)
     if elements.lane is not None:
         return _accumulate(elements, what, elements.lane.count)
     lanes = elements.vector_lanes
@@ -74,6 +74,21 @@ def fold(elements: Elements, what: Fold) -> Expr:
         except NotInLanesError:
             pass
     return _accumulate(elements, what, 1)
+
+
+def _guarded(elements: Elements, what: Fold) -> Expr:
+    """Only where the guards hold: elsewhere the operand may be read outside. In lanes all of them hold for
+    all, or it is computed one by one.
+    """
+    lanes = elements.lane.count if elements.lane is not None else 1
+    total = elements.scope.variable(splat(Number(what.start, Kind(what.dtype)), lanes))
+    condition = elements.guards[0]
+    for one in elements.guards[1:]:
+        condition = apply("and", condition, one)
+    with elements.scope.when(condition):
+        found = fold(elements.inside(elements.lane), what)
+        elements.scope.emit(Assign(total.name, splat(found, lanes)))
+    return total
 
 
 def _accumulate(elements: Elements, what: Fold, lanes: int) -> Expr:

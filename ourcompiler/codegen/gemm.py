@@ -63,6 +63,8 @@ from ourcompiler.kernel.ir import (
     splat,
     times,
 )
+from ourcompiler.targets import Target
+from ourcompiler.tilings import LEFTS, RIGHTS, Problem, Tiling, depth_text
 
 
 def lower_tiles(gemm: Gemm) -> Phase:
@@ -361,14 +363,46 @@ def is_packed(group: Group, node: Node) -> bool:
 def plan(group: Group, node: Node) -> tuple[Contraction, Tile, bool]:
     """The contraction, its tile, and whether the left side has to be packed."""
     what = contraction(group.body, node)
+    packed_left = direct_place(group, Scope(), what, node) is None
+    found = group.target.tilings.get(problem(what, packed_left, is_packed(group, node)))
+    if found is not None:
+        return what, Tile(found.tile_rows, found.tile_vectors, group.target.lanes), packed_left
     tile = choose_tile(what.row_count, what.columns, group.target.lanes, group.target.registers)
-    return what, tile, direct_place(group, Scope(), what, node) is None
+    return what, tile, packed_left
+
+
+def problem(what: Contraction, packed_left: bool, is_known: bool) -> Problem:
+    """What tilings are kept under."""
+    left, right = LEFTS[packed_left], RIGHTS[not is_known]
+    depth = depth_text(what.depth)
+    return Problem(what.batch_count, what.row_count, what.columns, depth, left, right)
+
+
+def tiling(group: Group, node: Node, planned: tuple[Contraction, Tile, bool]) -> tuple[Problem, Tiling]:
+    """How a product with this plan is cut: as a search found out, or as usual."""
+    (what, tile, packed_left), target = planned, group.target
+    is_known = is_packed(group, node)
+    name = problem(what, packed_left, is_known)
+    right_bytes = 4 * what.batch_count * what.depth_count * what.columns
+    fetches = is_known and right_bytes > target.l2_bytes
+    usual = Tiling(tile.rows, tile.vectors, target.panel_bytes, target.l2_bytes, fetches)
+    return name, target.tilings.get(name) or usual
+
+
+def _machine(group: Group, how: Tiling) -> Target:
+    """The target with the caches that a tiling counts on."""
+    if (how.cache_bytes, how.panel_bytes) == (group.target.l2_bytes, group.target.panel_bytes):
+        return group.target
+    return replace(group.target, l2_bytes=how.cache_bytes, panel_bytes=how.panel_bytes)
 
 
 def left_count(group: Group, node: Node) -> int:
     """Elements of the left side if it is packed as a whole before anything is multiplied, else 0."""
     what, tile, packed_left = plan(group, node)
-    is_ahead = packed_left and packs_ahead(what, tile, group.target)
+    if not packed_left:
+        return 0
+    _, how = tiling(group, node, (what, tile, packed_left))
+    is_ahead = packs_ahead(what, tile, _machine(group, how))
     return what.batch_count * what.row_count * what.depth_count if is_ahead else 0
 
 
@@ -378,15 +412,15 @@ def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Ke
     """
     what, tile, packed_left = plan(group, node)
     scope = Scope()
-    packs_block = packed_left and not left
-    is_parted = is_deep(what, tile, group.target) and not (packs_block and left_rows(group.body, node))
-    cut = make_cut(what, tile, packs_block, group.target, is_parted)
+    _, how = tiling(group, node, (what, tile, packed_left))
+    target, packs_block = _machine(group, how), packed_left and not left
+    is_parted = is_deep(what, tile, target) and not (packs_block and left_rows(group.body, node))
+    cut = make_cut(what, tile, packs_block, target, is_parted)
     gemm = Gemm(group, node, scope, what, tile, cut, packed_left, right, left_stride=what.depth_count)
-    right_bytes = 4 * what.batch_count * what.depth_count * what.columns
-    gemm.fetches = is_packed(group, node) and right_bytes > group.target.l2_bytes
+    gemm.fetches = how.fetches
     held = tile.rows
     if is_parted:
-        gemm.part = depth_in_part(tile, group.target)
+        gemm.part = depth_in_part(tile, target)
         held = cut.row_block * (cut.panel_block if packs_block else 1)
     gemm.result = scope.local(F32, held * tile.columns)
     phases = []

@@ -2,7 +2,7 @@
 whatever has to be computed for it, normalisation too.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import dataclass
 from math import prod
@@ -56,8 +56,15 @@ def source_place(
     group: Group, scope: Scope, what: Contraction, node: Node, batch: Place, rows: Place, depth: Place
 ) -> tuple[str, Affine] | None:
     """Buffer and place of an element of the left side, when it lies in memory as it is and without guards."""
+    return seen_place(group, scope, lambda elements: what.left(elements, batch, rows, depth))
+
+
+def seen_place(group: Group, scope: Scope, read: Callable[[Elements], Expr]) -> tuple[str, Affine] | None:
+    """Buffer and place of what is read, when it is a number of memory as it is and without guards. Raises
+    `NotInLanesError` for a place that the data says.
+    """
     seen = _Seen(scope, group.body, group.elements(scope).stored, {}, {}, 1)
-    value = what.left(seen, batch, rows, depth)
+    value = read(seen)
     if isinstance(value, Load) and seen.where is not None and value.kind.dtype is F32:
         return value.buffer, seen.where
     return None

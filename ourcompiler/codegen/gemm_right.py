@@ -9,6 +9,7 @@ from ourcompiler.codegen.contraction import (
     panel_count,
 )
 from ourcompiler.codegen.element import Lane
+from ourcompiler.codegen.gemm_turn import rows_of_columns, turn_right_phase
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.lanes import sweep
 from ourcompiler.codegen.nest import store, vector_end
@@ -40,6 +41,9 @@ DEPTH_IN_TASK = 128
 def pack_right_phase(group: Group, scope: Scope, what: Contraction, tile: Tile, buffer: str) -> Phase:
     """Pack a right side that is computed at run time; columns beyond the last are 0."""
     panels = panel_count(what.columns, tile)
+    apart = rows_of_columns(group, what)
+    if apart:
+        return turn_right_phase(group, scope, what, tile, buffer, apart)
     outer, inner = what.depth[0], what.depth[1:]
     blocks = -(-outer // DEPTH_IN_TASK)
     with scope.block() as body:

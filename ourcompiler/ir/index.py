@@ -343,12 +343,12 @@ def _order(term: tuple[Atom, int]) -> tuple[int, str]:
 
 
 def _split(of: Affine, by: int, *, nearest: bool = False) -> tuple[Affine, Affine]:
-    """`of` = by·whole + rest. Coefficients that `by` divides go to the whole; those beyond it that are nearer to
-    the multiple above (or, if `nearest`, all) leave what they are away from the nearest multiple.
+    """`of` = by·whole + rest. Coefficients that `by` divides go to the whole; those beyond it, nearer to the
+    multiple above (or, if `nearest`, all), leave what they are away from the nearest multiple.
     """
     whole, rest = {}, {}
     for atom, factor in of.terms:
-        is_near = nearest or factor % by == 0 or factor > by and 2 * (factor % by) > by
+        is_near = nearest or factor % by == 0 or (factor > by and 2 * (factor % by) > by)
         whole[atom] = (2 * factor + by) // (2 * by) if is_near else 0
         rest[atom] = factor - by * whole[atom]
     return _affine(of.constant // by, whole), _affine(of.constant % by, rest)

@@ -30,6 +30,7 @@ from ourcompiler.kernel.ir import (
     Statement,
     Store,
     Table,
+    Turn,
     Variable,
 )
 
@@ -149,7 +150,13 @@ Run = Callable[[dict[str, Memory], int], None]
 def compiled(phase: Phase, tables: Sequence[Table]) -> Run:
     """The phase as a Python function of its arrays and the task."""
     lines = ["def run(arrays, task):", *_block(phase.body, "  "), "  return None"]
-    space: dict[str, Any] = {"apply": FUNCTIONS, "each": _each, "splat": _splat, "spread": _spread}
+    space: dict[str, Any] = {
+        "apply": FUNCTIONS,
+        "each": _each,
+        "splat": _splat,
+        "spread": _spread,
+        "turn": _turn,
+    }
     space |= {f"table_{one.name}": Memory(one.name, list(one.values)) for one in tables}
     space["tables"] = {one.name: space[f"table_{one.name}"] for one in tables}
     exec(compile("\n".join(lines), "<kernel>", "exec"), space)
@@ -171,6 +178,14 @@ def _spread(value: Sequence[Any], size: int, lane: int) -> list[Any]:
     return [value[place // size * size + lane] for place in range(len(value))]
 
 
+def _turn(
+    to: Memory, place: int, step: int, source: Memory, start: int, apart: int, lanes: int, task: int
+) -> None:
+    block = [source.load_lanes(start + row * apart, lanes, 1, task) for row in range(lanes)]
+    for number, column in enumerate(zip(*block, strict=True)):
+        to.store_lanes(place + number * step, column, task)
+
+
 def _block(body: Sequence[Statement], indent: str) -> Iterator[str]:
     if not body:
         yield f"{indent}pass"
@@ -181,6 +196,9 @@ def _block(body: Sequence[Statement], indent: str) -> Iterator[str]:
             case Store(buffer, place, value):
                 method = "store" if value.kind.lanes == 1 else "store_lanes"
                 yield f"{indent}arrays[{buffer!r}].{method}({_value(place)}, {_value(value)}, task)"
+            case Turn(buffer, place, step, rows):
+                source = f"arrays[{rows.buffer!r}], {_value(rows.place)}, {rows.step}, {rows.kind.lanes}"
+                yield f"{indent}turn(arrays[{buffer!r}], {_value(place)}, {step}, {source}, task)"
             case Fetch(_, place):
                 yield f"{indent}{_value(place)}"
             case For(name, start, stop, step, inner):

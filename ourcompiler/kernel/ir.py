@@ -144,7 +144,19 @@ class Fetch:
     place: Expr
 
 
-Statement = Let | Variable | Assign | Store | Fetch | For | If
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """Write a square block transposed: `rows` loads the first element of each of its rows, and lane `j` of
+    what is written at `place + i * step` is element `i` of row `j`.
+    """
+
+    buffer: str
+    place: Expr
+    step: int
+    rows: Load
+
+
+Statement = Let | Variable | Assign | Store | Turn | Fetch | For | If
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,6 +239,8 @@ def values(statement: Statement) -> tuple[Expr, ...]:
             return (value,)
         case Store(_, place, value):
             return (place, value)
+        case Turn(_, place, _, rows):
+            return (place, rows)
         case Fetch(_, place):
             return (place,)
         case For(_, start, stop, _, _):

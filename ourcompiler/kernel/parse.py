@@ -27,6 +27,7 @@ from ourcompiler.kernel.ir import (
     Statement,
     Store,
     Table,
+    Turn,
     Variable,
 )
 from ourcompiler.kernel.text import BINDING, INDENT, INFIX
@@ -123,6 +124,8 @@ class _Reader:
             return For(found[1], start, stop, int(found[4]), self.block(depth + 1))
         if found := re.fullmatch(r"fetch (\w+)\[(.*)\]", line):
             return Fetch(found[1], self.expression(found[2]))
+        if found := re.fullmatch(r"turn (\w+)\[.*", line):
+            return self._turn(found[1], line)
         if found := re.fullmatch(r"if (.*)", line):
             return self._branches(self.expression(found[1]), depth)
         if found := re.fullmatch(r"(\w+)\[(.*)\] = (.*)", line):
@@ -137,6 +140,21 @@ class _Reader:
             self.at += 1
             return If(condition, body, self.block(depth + 1))
         return If(condition, body)
+
+    def _turn(self, buffer: str, line: str) -> Turn:
+        parser = _Expression(line, self.kinds)
+        for token in ("turn", buffer, "["):
+            parser.take(token)
+        place = parser.binary(0)
+        for token in ("]", "by"):
+            parser.take(token)
+        step = parser.binary(0)
+        parser.take("=")
+        rows = parser.binary(0)
+        parser.end()
+        if not isinstance(step, Number) or not isinstance(rows, Load):
+            raise CompileError("rows of one array are turned, a known number apart", where=line)
+        return Turn(buffer, place, int(step.value), rows)
 
     def _store(self, buffer: str, line: str) -> Store:
         """The bracket that closes the place is found by reading it."""

@@ -27,6 +27,7 @@ from ourcompiler.kernel.ir import (
     Number,
     Statement,
     Store,
+    Turn,
     Variable,
 )
 
@@ -57,16 +58,6 @@ def _lines(kernel: Kernel) -> Iterator[str]:
 def _block(body: tuple[Statement, ...], indent: str) -> Iterator[str]:
     for statement in body:
         match statement:
-            case Let(name, value):
-                yield f"{indent}let {name}: {value.kind} = {expression(value)}"
-            case Variable(name, value):
-                yield f"{indent}var {name}: {value.kind} = {expression(value)}"
-            case Assign(name, value):
-                yield f"{indent}{name} = {expression(value)}"
-            case Store(buffer, place, value):
-                yield f"{indent}{buffer}[{expression(place)}] = {expression(value)}"
-            case Fetch(buffer, place):
-                yield f"{indent}fetch {buffer}[{expression(place)}]"
             case For(name, start, stop, step, inner):
                 yield f"{indent}for {name} from {expression(start)} to {expression(stop)} step {step}"
                 yield from _block(inner, indent + INDENT)
@@ -76,6 +67,25 @@ def _block(body: tuple[Statement, ...], indent: str) -> Iterator[str]:
                 if otherwise:
                     yield f"{indent}else"
                     yield from _block(otherwise, indent + INDENT)
+            case _:
+                yield f"{indent}{_line(statement)}"
+
+
+def _line(statement: Let | Variable | Assign | Store | Turn | Fetch) -> str:
+    """A statement that has no block."""
+    match statement:
+        case Let(name, value):
+            return f"let {name}: {value.kind} = {expression(value)}"
+        case Variable(name, value):
+            return f"var {name}: {value.kind} = {expression(value)}"
+        case Assign(name, value):
+            return f"{name} = {expression(value)}"
+        case Store(buffer, place, value):
+            return f"{buffer}[{expression(place)}] = {expression(value)}"
+        case Turn(buffer, place, step, rows):
+            return f"turn {buffer}[{expression(place)}] by {step} = {expression(rows)}"
+        case Fetch(buffer, place):
+            return f"fetch {buffer}[{expression(place)}]"
 
 
 def expression(expr: Expr, binding: int = 0) -> str:

@@ -53,6 +53,30 @@ VECTORS(4)
 VECTORS(8)
 VECTORS(16)
 
+/* A square block transposed: in each round the rows of the first half are laced with those of the second. */
+#define TURN(N, ROUNDS, LOWER, UPPER)                                                          \
+  static inline void turn_f32x##N(f32 *to, i64 to_step, const f32 *from, i64 from_step) {      \
+    f32x##N rows[N], laced[N];                                                                 \
+    for (int k = 0; k < N; k++) rows[k] = load_f32x##N(from + k * from_step);                  \
+    for (int round = 0; round < ROUNDS; round++) {                                             \
+      for (int k = 0; k < N / 2; k++) {                                                        \
+        laced[2 * k] = __builtin_shufflevector(rows[k], rows[k + N / 2], LOWER);               \
+        laced[2 * k + 1] = __builtin_shufflevector(rows[k], rows[k + N / 2], UPPER);           \
+      }                                                                                        \
+      for (int k = 0; k < N; k++) rows[k] = laced[k];                                          \
+    }                                                                                          \
+    for (int k = 0; k < N; k++) store_f32x##N(to + k * to_step, rows[k]);                      \
+  }
+#define LOWER4 0, 4, 1, 5
+#define UPPER4 2, 6, 3, 7
+#define LOWER8 0, 8, 1, 9, 2, 10, 3, 11
+#define UPPER8 4, 12, 5, 13, 6, 14, 7, 15
+#define LOWER16 0, 16, 1, 17, 2, 18, 3, 19, 4, 20, 5, 21, 6, 22, 7, 23
+#define UPPER16 8, 24, 9, 25, 10, 26, 11, 27, 12, 28, 13, 29, 14, 30, 15, 31
+TURN(4, 2, LOWER4, UPPER4)
+TURN(8, 3, LOWER8, UPPER8)
+TURN(16, 4, LOWER16, UPPER16)
+
 static inline f32 f32_of_bf16(bf16 x) {
   u32 bits = (u32)x << 16;
   f32 r;

@@ -194,6 +194,22 @@ def test_another_version_of_a_framework_is_no_resume(
         execute(make_job(replay(), resume=number))
 
 
+def test_a_framework_that_is_gone_is_no_resume(
+    make_job: MakeJob, replay: MakeReplay, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    number = interrupted(make_job, replay)
+    cell = next(cell for cell in journal.cells(number) if cell.loading is not None)
+    assert cell.loading is not None
+    journal.save_cell(number, replace(cell, loading=replace(cell.loading, facts={"version": "1.2"})))
+    gone = replay()
+    monkeypatch.setattr(gone, "version_of", lambda framework: None)
+    monkeypatch.setattr(gone, "why_not", lambda framework: "`bench devices provision R5C --frameworks ort`")
+    with pytest.raises(
+        BenchError, match=r"1\.2, which is not there now\n  try: `bench devices provision R5C"
+    ):
+        execute(make_job(gone, resume=number))
+
+
 def test_another_network_of_that_name_is_no_resume(
     make_job: MakeJob, replay: MakeReplay, journal: Journal
 ) -> None:

@@ -3,6 +3,7 @@
 import os
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,14 +11,20 @@ import pytest
 from onnx import TensorProto, helper
 
 from models.tiny_graphs import write_attention_block, write_graph
+from ourcompiler import tilings
 from ourcompiler.ir.parse import parse
-from ourcompiler.pipeline import IMPORTED, PIPELINE
+from ourcompiler.onnx_in.load import load
+from ourcompiler.passes.layout import choose, storages
+from ourcompiler.pipeline import IMPORTED, PIPELINE, optimize
+from ourcompiler.products import products
+from ourcompiler.targets import chip, target
+from ourcompiler.tilings import TEMPLATE, Found, Key, Tiling
 
 STEPS = [IMPORTED, *(step.name for step in PIPELINE)]
 ENTRIES = [
     *("schema", "network", "target", "steps", "kernels_left", "kernels_in_paper", "distinct_kernels"),
     *("copies", "kernels", "views", "layouts", "fusion", "arena_bytes", "weights_bytes"),
-    *("combinations", "memory", "memory_layouts", "memory_copies"),
+    *("combinations", "memory", "memory_layouts", "memory_copies", "tilings", "tilings_ignored"),
 ]
 
 
@@ -249,3 +256,61 @@ def test_a_database_that_is_none_is_told(bench: Callable, block: str, place: Pat
         done = bench(*typed)
         assert done.code == 2
         assert "no profile database" in done.err
+
+
+def test_tilings_are_searched_kept_used_merged_and_shown(bench: Callable, block: str, place: Path) -> None:
+    done = bench("compile", block, "--tune", "60s", "--tilings", "one.toml", "--out", "package")
+    assert done.code == 0
+    assert re.search(r"\d+ products: 0 known, [1-9]\d* searched, 0 failed", done.err)
+    assert (place / "package" / "manifest.json").exists()
+    again = bench("compile", block, "--tune", "60s", "--tilings", "one.toml", "--out", "package")
+    assert re.search(r"[1-9]\d* known, 0 searched", again.err)
+    assert bench("tilings", "merge", "two.toml", "one.toml", "one.toml").code == 0
+    text = (place / "one.toml").read_text()
+    assert text == (place / "two.toml").read_text()
+    entries = bench("tilings", "show", "two.toml", "--format", "json").document["entries"]
+    assert f"{len(entries)} entries" in bench("tilings", "show", "two.toml").out
+    assert bench("tilings", "show").code == 0, "what is shipped"
+
+
+def test_an_entry_is_seen_in_the_explanation(bench: Callable, block: str, place: Path) -> None:
+    graph = optimize(load(Path(block)))
+    small = Tiling(2, 1, 1 << 15, 1 << 20, fetches=False)
+    keys = [
+        Key(chip(), target().name, TEMPLATE, one.problem)
+        for one in products(graph, target(), storages(choose(graph)))
+    ]
+    tilings.write({key: Found(small, 0.5, 5) for key in keys}, place / "own.toml")
+    typed = ("compile", block, "--explain", "--tilings", "own.toml")
+    rows = bench(*typed, "--format", "json").document["tilings"]
+    searched = [row for row in rows if row["decided_by"] == "search"]
+    assert searched != []
+    assert all(row["tiling"].startswith("2 × 1, ") for row in searched)
+    large = replace(small, tile_rows=99)
+    tilings.write({key: Found(large, 0.5, 5) for key in keys}, place / "own.toml")
+    found = bench(*typed, "--format", "json").document
+    assert {row["decided_by"] for row in found["tilings"]} == {"model"}
+    assert "registers" in found["tilings_ignored"][0]
+    assert "not used: " in bench(*typed).out
+
+
+@pytest.mark.parametrize(
+    ("typed", "message"),
+    [
+        ("--tune 5m", "where is the result to be kept?"),
+        ("--tune soon --tilings own.toml", "'soon' is not a time"),
+        ("--tilings none.toml", "the tilings cannot be read"),
+        ("--tilings broken.toml", "this is no file of tilings"),
+        ("--tilings good.toml --target aarch64", "'aarch64' does not tell which"),
+        ("--tune 1s --tilings own.toml --chip X", "this machine is"),
+    ],
+)
+def test_mistakes_about_tilings_are_told(
+    bench: Callable, block: str, place: Path, typed: str, message: str
+) -> None:
+    (place / "broken.toml").write_text("{")
+    (place / "good.toml").write_text('schema = "ourcompiler.tilings/1"\nentries = []\n')
+    done = bench("compile", block, *typed.split())
+    assert done.code == 2
+    assert message in done.err
+    assert "try:" in done.err

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from ourcompiler import profiles
-from ourcompiler.profiles import Database, Key, Timing
+from ourcompiler import profiles, tilings
+from ourcompiler.profiles import Database, Timing
+from ourcompiler.tilings import Found, Key, Problem, Tiling
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "json.md"
 ROW = re.compile(r"^\| `([\w.\[\]]+)` \|([^|]+)\|([^|]*)\|[^|]+\|$")
@@ -101,6 +102,12 @@ COMMANDS = {
     "bench.frameworks/1": ("frameworks", "frameworks show ort"),
     "bench.profile/1": ("profile TINY --framework ort --inferences 2",),
     "bench.compile/1": ("compile TINY --explain",),
+    "bench.kernels/1": (
+        "kernels --models regnet --template grouped --top 1 --frameworks ort,ort-noopt --quiet"
+        " --device replay:device.json",
+    ),
+    "bench.kernels.list/1": ("kernels --list --models swin --template attention",),
+    "bench.tilings/1": ("tilings show own.toml",),
     "bench.fusion/1": ("fusion show pairs.json",),
     "bench.devices/1": ("devices",),
     "bench.runs/1": ("runs",),
@@ -116,8 +123,14 @@ COMMANDS = {
 }
 
 
-PAIRS = Database({Key("a", "b", "shuffle > many-to-many", "avx2", 1, "c"): Timing(1.5, 2.0, 5)})
+PAIRS = Database({profiles.Key("a", "b", "shuffle > many-to-many", "avx2", 1, "c"): Timing(1.5, 2.0, 5)})
 """What `bench fusion show` has to show."""
+TILED = {
+    Key("chip", "avx2", "gemm/1", Problem(1, 2, 3, "4", "direct", "known")): Found(
+        Tiling(6, 2, 4096, 4096, fetches=True), 0.5, 5
+    )
+}
+"""What `bench tilings show` has to show."""
 ON_A_PHONE = {"bench.provision/1", "bench.probe/1"}
 """Printed by commands that need a phone: tests/phone/test_*_command.py."""
 
@@ -129,11 +142,13 @@ def test_every_schema_is_documented() -> None:
 @pytest.mark.usefixtures("journal")
 @pytest.mark.parametrize("schema", COMMANDS)
 def test_what_is_printed_is_what_is_documented(
-    schema: str, bench: Callable, record: Callable, tiny: Path
+    schema: str, bench: Callable, record: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     bench("run", "--models", str(tiny), "--device", record(), "--quiet")
     bench("export", "3", "out.bench")
+    monkeypatch.setenv("BENCH_KERNELS_JOURNAL", "kernels.db")
     profiles.write(PAIRS, Path("pairs.json"))
+    tilings.write(TILED, Path("own.toml"))
     checker = CHECKERS[schema]
     for typed in COMMANDS[schema]:
         done = bench(*typed.replace("TINY", str(tiny)).split(), "--format", "json")

@@ -1,11 +1,14 @@
 """Progress for people: what is said, and that text from frameworks and files cannot disturb a terminal."""
 
 import io
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from benchsuite.cli.live import Plain, Terminal, time_text
+from benchsuite.device.protocol import DeviceLost
 from benchsuite.progress import Progress
 from benchsuite.record import CellKey, CellRecord, GroupKey, Outcome, Status
 
@@ -55,3 +58,17 @@ def test_terminal_lines() -> None:
 )
 def test_time_left(seconds: float, text: str) -> None:
     assert time_text(seconds) == text
+
+
+def test_a_lost_phone_is_said_to_the_quiet_too(
+    bench: Callable, record: Callable, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lose(self: object, share: float | None) -> bool:
+        raise DeviceLost("R5CR30TEST1 did not come back within 600 s: plug it in, then `bench run --resume`")
+
+    monkeypatch.setattr("benchsuite.group.GroupRunner.run", lose)
+    done = bench("run", "--models", str(tiny), "--device", record(), "--quiet")
+    assert done.code == 4
+    assert done.err == "R5CR30TEST1 did not come back within 600 s: plug it in, then `bench run --resume`\n"
+    loud = bench("run", "--models", str(tiny), "--device", record())
+    assert "note: R5CR30TEST1 did not come back" in loud.err

@@ -40,6 +40,8 @@ class Conditions:
         self.heat(status=0)
         self.battery()
         self.load(0.2)
+        self.memory_kills(0)
+        self.log("")
         self.write_proc(
             "version", f"Linux version {chip.kernel} (build@host) #1 SMP PREEMPT Mon Jan 1 00:00:00 2024"
         )
@@ -105,6 +107,14 @@ class Conditions:
     def load(self, average: float) -> None:
         """Load averages of /proc/loadavg."""
         self.write_proc("loadavg", f"{average:.2f} {average:.2f} {average:.2f} 1/900 4242")
+
+    def memory_kills(self, count: int) -> None:
+        """How many processes the kernel's memory killer has ended since boot, in /proc/vmstat."""
+        self.write_proc("vmstat", f"nr_free_pages 100000\noom_kill {count}\noom_reaper 0")
+
+    def log(self, text: str) -> None:
+        """What `logcat -d` prints, whatever it is asked for."""
+        self._write_service("log", text)
 
     def deny(self, path: str) -> None:
         """Take a file from the shell user, as many phones do: `sys/class/thermal/thermal_zone0/temp`."""

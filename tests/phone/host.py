@@ -26,7 +26,7 @@ class AdbHome:
     """`environment` is what a client needs to speak to this server: give it to subprocesses."""
 
     def __init__(self, folder: Path, binary: str) -> None:
-        self.binary = binary
+        self.binary, self.folder = binary, folder
         with socket.socket() as trial:
             trial.bind(("127.0.0.1", 0))
             self.port = int(trial.getsockname()[1])

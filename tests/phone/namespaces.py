@@ -36,7 +36,7 @@ ENVIRONMENT = {
 ADBD = "/apex/com.android.adbd/bin/adbd"
 WRITABLE = ("data", "mnt")
 DEVICES = ("null", "zero", "full", "urandom", "random")
-FACES = ("sys/kernel/random/boot_id", "loadavg", "version", "uptime")
+FACES = ("sys/kernel/random/boot_id", "loadavg", "version", "uptime", "vmstat")
 """Files of /proc that the phone shows as `ROOT/../proc/<name>` says."""
 BINFMT = (
     r":qemu-aarch64:M::\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"

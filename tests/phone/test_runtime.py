@@ -14,6 +14,7 @@ from adapters.catalogue import adapter
 from adapters.environments import environments, interpreter, is_made
 from adapters.protocol import MAIN_ENVIRONMENT, Setting
 from benchsuite.device.adb.binary import Adb
+from benchsuite.device.adb.python import version_there
 from benchsuite.device.adb.server import AdbServerLink
 from benchsuite.device.link import Link
 from benchsuite.device.runtime import provision as provisioning
@@ -149,6 +150,8 @@ def test_outputs_are_those_of_this_machine(
     asked_here(here)
     replies = asked_there(link, runtime, there, tmp_path)
     assert all(min(one["run_ns"]) > 0 for one in replies if "run_ns" in one)
+    if framework != "ours":
+        assert replies[0]["facts"]["version"] == version_there(link, adapter(framework))
     for name in sources:
         link.pull(f"{SCRATCH}/{name}/outputs.npz", tmp_path / f"{name}-there.npz")
         with np.load(tmp_path / f"{name}.npz") as wanted, np.load(tmp_path / f"{name}-there.npz") as found:

@@ -5,9 +5,11 @@ from collections.abc import Mapping
 from benchsuite.device.adb.attached import NONE_ADVICE, Attached, attached, check_ready
 from benchsuite.device.adb.binary import Adb, find_adb
 from benchsuite.device.adb.facts import PROPERTIES, quoted_properties
+from benchsuite.device.adb.network import NetworkLink
 from benchsuite.device.adb.phone import AdbDevice
 from benchsuite.device.adb.profiles import Profile, profiles
 from benchsuite.device.adb.server import AdbServerLink
+from benchsuite.device.link import NETWORK, Link
 from models.errors import BenchError
 
 
@@ -16,6 +18,8 @@ def open_phone(name: str) -> AdbDevice | None:
     `BenchError` when
     it is not attached, not usable, or several fit.
     """
+    if name.startswith(NETWORK):
+        return AdbDevice(name, open_link(name))
     profile = profiles().get(name)
     try:
         adb = find_adb()
@@ -30,6 +34,19 @@ def open_phone(name: str) -> AdbDevice | None:
         return None
     check_ready(phones, name)
     return AdbDevice(name, AdbServerLink(adb, name))
+
+
+def open_link(serial: str) -> Link:
+    """The link to the phone of that serial, or of `tcp:HOST:PORT`; raises `BenchError`, with what to do,
+    unless it can be used.
+    """
+    if serial.startswith(NETWORK):
+        network = NetworkLink(serial)
+        network.check()
+        return network
+    adb = find_adb()
+    check_ready(attached(adb), serial)
+    return AdbServerLink(adb, serial)
 
 
 def properties_of(adb: Adb, serial: str) -> Mapping[str, str]:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from platformdirs import user_data_path
 
-from benchsuite.device.link import Answer
+from benchsuite.device.link import Answer, file_name
 from models.errors import BenchError
 
 FOLDER_VARIABLE = "BENCH_DEVICE_STATE"
@@ -85,7 +85,7 @@ def state_file(serial: str) -> Path:
     """Where the changes of a phone are written down. `BENCH_DEVICE_STATE` names another folder."""
     named = os.environ.get(FOLDER_VARIABLE)
     folder = Path(named) if named else user_data_path("bench") / "devices"
-    return folder / ("".join(one if one.isalnum() else "-" for one in serial) + ".json")
+    return folder / f"{file_name(serial)}.json"
 
 
 def written_down(path: Path) -> tuple[Change, ...]:

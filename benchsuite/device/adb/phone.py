@@ -22,13 +22,12 @@ from benchsuite.device.adb.files import SCRATCH, WORKERS, PhoneFiles
 from benchsuite.device.adb.hold import hold, release, state_file
 from benchsuite.device.adb.ours import TARGET, OursRunner, Place, RawOutputs
 from benchsuite.device.adb.process import PhoneProcess, Runner, RunnerRefusal, end_orphans
-from benchsuite.device.adb.python import PythonRunner, why_no_python
+from benchsuite.device.adb.python import PythonRunner, version_there, why_no_python
 from benchsuite.device.adb.reach import REATTACH_S, Reach, Say, nothing
 from benchsuite.device.adb.state import parse_state, parse_states, resident_mhz, state_script, why_unfit
 from benchsuite.device.frameworks import why_not_machine
-from benchsuite.device.link import Link, LinkDown
+from benchsuite.device.link import Link, LinkDown, file_name
 from benchsuite.device.protocol import DeviceLost, DeviceRestarted, Fact, Facts, Process, Telemetry
-from benchsuite.device.runtime.table import wheel_version
 from benchsuite.device.scratch import make_scratch
 from benchsuite.policy import Policy
 from models.errors import BenchError
@@ -136,9 +135,12 @@ class AdbDevice:
         return None if base_name(framework.name) == OURS else why_no_python(self._link, framework)
 
     def version_of(self, framework: Adapter) -> str | None:
-        """Layers hold the versions that they were made of; `ours` is bench's own."""
-        from_here = isinstance(framework, External) or base_name(framework.name) == OURS
-        return installed_version(framework) if from_here else wheel_version(framework.distribution)
+        """Layers hold the versions that they were made with; `ours` is bench's own, as are programs of the
+        user's.
+        """
+        if isinstance(framework, External) or base_name(framework.name) == OURS:
+            return installed_version(framework)
+        return version_there(self._link, framework)
 
     def close(self) -> None:
         """Put the phone back as it was and end what runs there; what cannot be done now is said, and stays
@@ -201,8 +203,7 @@ def lock_phone(serial: str) -> FileLock:
     """One bench a phone, whatever cache or journal it uses; several phones side by side. Raises
     `BenchError`.
     """
-    name = "".join(one if one.isalnum() else "-" for one in serial)
-    path = user_cache_path("bench") / "locks" / f"phone-{name}.lock"
+    path = user_cache_path("bench") / "locks" / f"phone-{file_name(serial)}.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     lock = FileLock(path, timeout=0)
     try:

@@ -17,6 +17,8 @@ POLL_S = 5
 CALL_SLACK_S = 30.0
 LOG_TAIL_BYTES = 4000
 LEAST_FREE_KILOBYTES = 512
+MEMORY_KILLERS = ("kernel", "lmkd")
+"""Whom a SIGKILL that was not ours came from: the kernel's counter rose, or Android's log names us."""
 DEAD, RUNNING, NO_SPACE = 42, 41, 43
 
 FUNCTIONS = r"""
@@ -24,15 +26,17 @@ started() { { read -r l < /proc/$1/stat; } 2>/dev/null || return 1
     set -- ${l##*\) }; [ "$1" != Z ] && echo ${20}; }
 alive() { [ -n "$1" ] && [ "$(started $1)" = "$2" ]; }
 is_alive() { { read -r p s < "$1"; } 2>/dev/null && alive "$p" "$s"; }
+kills() { grep '^oom_kill ' /proc/vmstat 2>/dev/null | { read -r k n; echo "$n"; }; }
 """
 """A process is known by number and start time (field 22 of its stat); a number alone may be another's by
-now.
+now. `kills` counts what the kernel's memory killer has ended since boot, where the shell may read that.
 """
 
 RUN_SCRIPT = (
     FUNCTIONS
     + r"""
 echo $$ $(started $$) > session.part && mv session.part session
+kills > kills
 %(setup)s
 %(command)s > log 2>&1 < /dev/null &
 echo $! $(started $!) > worker.part && mv worker.part worker
@@ -78,7 +82,13 @@ n=0; while [ ! -e session ] && [ $n -lt 20 ]; do sleep 0.1; n=$((n + 1)); done
 n=0; while is_alive session && [ $n -lt %(tenths)d ]; do sleep 0.1; n=$((n + 1)); done
 code=forced
 is_alive session && kill -9 -$p || { { read -r code < rc; } 2>/dev/null; }
-echo "$code $(df -k . | { read -r h; read -r a b c d e; echo $d; })"
+killer=-
+if [ "$code" = 137 ]; then
+    { read -r before < kills; read -r p s < worker; } 2>/dev/null
+    [ -n "$before" ] && [ "$(kills)" -gt "$before" ] 2>/dev/null && killer=kernel
+    logcat -d -s lowmemorykiller lmkd 2>/dev/null | grep -q "($p)" && killer=lmkd
+fi
+echo "$code $(df -k . | { read -r h; read -r a b c d e; echo $d; }) $killer"
 tail -c %(tail)d log
 cd / && rm -rf %(folder)s
 """
@@ -199,10 +209,10 @@ class PhoneProcess:
         if answer is None or not answer.out.strip():
             return Ending(exit_code=None, log_tail="")
         first, _, tail = answer.out.partition("\n")
-        code, _, free = first.partition(" ")
-        if code not in ("0", "forced") and free.strip().isdecimal() and int(free) < LEAST_FREE_KILOBYTES:
+        code, free, killer = (*first.split(), "", "", "")[:3]
+        if code not in ("0", "forced") and free.isdecimal() and int(free) < LEAST_FREE_KILOBYTES:
             raise full(self._reach.serial, tail)
-        return Ending(exit_code=exit_code(code), log_tail=tail.strip())
+        return Ending(exit_code(code), tail.strip(), killed_for_memory=killer in MEMORY_KILLERS)
 
 
 def exit_code(text: str) -> int | None:

@@ -9,7 +9,7 @@ from adapters.worker import MAILBOX_OPTION
 from benchsuite.device.adb.process import RunnerRefusal
 from benchsuite.device.link import Link
 from benchsuite.device.runtime.provision import Runtime, present, provisioned
-from benchsuite.device.runtime.table import refusal
+from benchsuite.device.runtime.table import layers_of, refusal, wheel_version
 
 WORKER_MODULE = "adapters.worker"
 
@@ -26,6 +26,16 @@ def why_no_python(link: Link, framework: Adapter) -> str | None:
         command = f"bench devices provision {link.serial} --frameworks {framework.name}"
         return f"it is not on the phone yet: `{command}`"
     return reason
+
+
+def version_there(link: Link, framework: Adapter) -> str | None:
+    """The version that the layers on the phone hold; None when they are not there, or are older ones.
+
+    A layer's name is its content, so what is there and has this name holds what the table says.
+    """
+    if refusal(framework.name) is not None or runtime_of(link, framework.name) is None:
+        return None
+    return wheel_version(framework.distribution, layers_of([framework.name]))
 
 
 class PythonRunner:

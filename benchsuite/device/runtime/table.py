@@ -1,5 +1,6 @@
 """Which layers there are, what they are made of, and which of them a framework needs: `layers.toml`."""
 
+import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -61,12 +62,6 @@ def refusal(framework: str) -> str | None:
     return table.refused.get(base, f"no runtime for a phone is known for {base}")
 
 
-def wheel_version(distribution: str) -> str | None:
-    """The version of a distribution in the layers, or None where it is in none."""
-    rows = (wheel for wheels in layer_table().wheels.values() for wheel in wheels)
-    return next((one.version for one in rows if one.name == distribution.lower()), None)
-
-
 def layers_of(frameworks: Sequence[str]) -> tuple[str, ...]:
     """The layers that frameworks need, the lowest first; raises `BenchError` for one that cannot run."""
     table = layer_table()
@@ -83,3 +78,10 @@ def layers_of(frameworks: Sequence[str]) -> tuple[str, ...]:
             )
         needed |= dict.fromkeys(table.frameworks[framework.partition(VARIANT_MARK)[0]])
     return (*needed, CODE)
+
+
+def wheel_version(distribution: str, layers: Sequence[str]) -> str | None:
+    """The version of a distribution in these layers; None when they do not hold it."""
+    wanted = re.sub(r"[-_.]+", "-", distribution).lower()
+    wheels = [wheel for layer in layers for wheel in layer_table().wheels.get(layer, ())]
+    return next((one.version for one in wheels if one.name == wanted), None)

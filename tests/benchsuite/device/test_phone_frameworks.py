@@ -19,7 +19,7 @@ from benchsuite.device.adb.binary import Adb
 from benchsuite.device.adb.process import PhoneProcess
 from benchsuite.device.adb.server import AdbServerLink
 from benchsuite.device.runtime.provision import provision
-from benchsuite.device.runtime.table import wheel_version
+from benchsuite.device.runtime.table import layers_of, wheel_version
 from benchsuite.gate import relative_error
 from benchsuite.journal import Journal
 from benchsuite.record import CellRecord, RunStatus, Status
@@ -117,7 +117,9 @@ def test_a_run_on_the_phone_is_a_run(framework: str, there_and_here: tuple[Finis
     assert cell.memory_peak_bytes
     assert cell.restarts == 0
     if framework != "ours":  # what a resumed run is held to
-        assert cell.loading.facts["version"] == wheel_version(adapter(framework).distribution)
+        assert cell.loading.facts["version"] == wheel_version(
+            adapter(framework).distribution, layers_of([framework])
+        )
     assert set(there.outputs[framework]) == set(here.outputs[framework])
     for name, wanted in here.outputs[framework].items():
         assert relative_error(wanted, there.outputs[framework][name]) < SAME_TO, name

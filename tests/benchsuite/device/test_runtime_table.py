@@ -20,12 +20,6 @@ def test_layers_exist_and_are_tried() -> None:
     assert named == set(TABLE.wheels) == set(TRIALS)
 
 
-def test_the_version_of_a_framework_there_is_known() -> None:
-    for name in set(TABLE.frameworks) - {"ours"}:
-        assert wheel_version(adapter(name).distribution), name
-    assert wheel_version("tensorrt") is None
-
-
 def test_variants_need_what_the_framework_needs() -> None:
     assert layers_of(["mnn:no-winograd"]) == (BASE, "numpy", "mnn", CODE)
     assert layers_of(["ours", "ort", "ort-noopt"]) == (BASE, "numpy", "onnxruntime", CODE)
@@ -46,3 +40,11 @@ def test_words_are_quoted() -> None:
     words = Runtime(("/b", "/n", "/c")).command(["-c", "print('a b; $(id)')"])
     assert words.startswith("PYTHONHOME=/b/py PYTHONPATH=/c:/n ")
     assert words.endswith("""/b/py/bin/python3.13 -c 'print('"'"'a b; $(id)'"'"')'""")
+
+
+@pytest.mark.parametrize("name", [name for name in layer_table().frameworks if name != "ours"])
+def test_a_layer_tells_its_framework_s_version(name: str) -> None:
+    version = wheel_version(adapter(name).distribution, layers_of([name]))
+    assert version is not None
+    assert version[0].isdecimal()
+    assert wheel_version("nothing", layers_of([name])) is None

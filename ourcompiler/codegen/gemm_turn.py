@@ -1,0 +1,99 @@
+"""The right side of a product whose columns are rows in memory (keys of an attention): transposed in square
+blocks, in registers, while it is packed.
+"""
+
+from ourcompiler.codegen.contraction import Contraction, Tile, panel_count
+from ourcompiler.codegen.element import Elements
+from ourcompiler.codegen.gemm_left import seen_place
+from ourcompiler.codegen.group import Group
+from ourcompiler.codegen.nest import vector_end
+from ourcompiler.codegen.scope import Scope, delinear_names
+from ourcompiler.ir.index import Affine
+from ourcompiler.ir.types import DType
+from ourcompiler.kernel.ir import (
+    TASK,
+    Expr,
+    Kind,
+    Load,
+    Name,
+    Number,
+    Phase,
+    Store,
+    Turn,
+    apply,
+    index,
+    plus,
+    times,
+)
+
+
+def rows_of_columns(group: Group, what: Contraction) -> int:
+    """How far apart in memory columns are, where they are read as they are, with the depth side by side; 0 if
+    it is otherwise, or if there is too little of it.
+    """
+    if len(what.depth) != 1 or min(what.depth_count, what.columns) < group.target.lanes:
+        return 0
+    trial = Scope()
+    dims = [
+        trial.dim(extent, Name(f"d{number}", index(0).kind))
+        for number, extent in enumerate((*what.batch, what.depth_count, what.columns))
+    ]
+    *batch, depth, column = dims
+    found = seen_place(group, trial, lambda elements: what.right(elements, tuple(batch), (depth,), column))
+    if found is None:
+        return 0
+    wanted = depth.dims | column.dims
+    steps = {Affine(0, ((atom, 1),)): factor for atom, factor in found[1].terms}
+    if any(one.dims & wanted and one not in (depth, column) for one in steps):
+        return 0
+    return steps.get(column, 0) if steps.get(depth) == 1 and steps.get(column, 0) > 1 else 0
+
+
+def turn_right_phase(
+    group: Group, scope: Scope, what: Contraction, tile: Tile, buffer: str, apart: int
+) -> Phase:
+    """Pack a right side whose columns are `apart`; what no square block covers goes one by one, and columns
+    beyond the last are 0.
+    """
+    panels, lanes, depth = panel_count(what.columns, tile), tile.lanes, what.depth_count
+    blocks = depth - depth % lanes
+    with scope.block() as body:
+        *batch, panel = delinear_names(scope, TASK, (*what.batch, panels))
+        before = scope.space.linear((*batch, panel), (*what.batch, panels))
+        base = scope.let(times(scope.place(before), depth * tile.columns), "right")
+        start = scope.space.multiply(panel, tile.columns)
+        width: Expr = index(tile.columns)
+        if what.columns % tile.columns:
+            rest = apply("sub", index(what.columns), scope.place(start))
+            width = scope.let(apply("min", width, rest), "n")
+        whole = vector_end(scope, index(0), width, lanes)
+
+        def place(k: Expr, j: Expr) -> Expr:
+            return plus(base, plus(times(k, tile.columns), j))
+
+        def read(elements: Elements, k: Expr, j: Expr) -> Expr:
+            column = scope.space.add(start, scope.dim(tile.columns, j))
+            return what.right(elements, tuple(batch), (scope.dim(depth, k),), column)
+
+        with (
+            scope.loop(index(0), whole, lanes, "j") as j,
+            scope.loop(index(0), index(blocks), lanes, "k") as k,
+        ):
+            at = seen_place(group, scope, lambda elements: read(elements, k, j))
+            assert at is not None
+            rows = Load(at[0], scope.place(at[1]), Kind(DType.F32, lanes), apart)
+            scope.emit(Turn(buffer, place(k, j), tile.columns, rows))
+        for columns, begin in (((index(0), whole), blocks), ((whole, width), 0)):
+            if begin < depth and columns[0] != columns[1]:
+                with (
+                    scope.loop(*columns, 1, "j") as j,
+                    scope.loop(index(begin), index(depth), 1, "k") as k,
+                ):
+                    scope.emit(Store(buffer, place(k, j), read(group.elements(scope), k, j)))
+        if what.columns % tile.columns:
+            with (
+                scope.loop(width, index(tile.columns), 1, "j") as j,
+                scope.loop(index(0), index(depth), 1, "k") as k,
+            ):
+                scope.emit(Store(buffer, place(k, j), Number(0.0, Kind(DType.F32))))
+    return Phase(what.batch_count * panels, tuple(body))

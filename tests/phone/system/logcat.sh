@@ -1,0 +1,3 @@
+#!/system/bin/sh
+# logcat -d …: all that the phone has in its log.
+cat /data/vendor/phone/log
