@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import cast
 
 from adapters.environments import packages_of
+from adapters.external import External, as_framework
 from adapters.framework import VARIANT_MARK
 from adapters.protocol import Adapter
+from adapters.runners import CONVERTERS, Program, existing_files, programs
 from models.errors import BenchError
 from models.suggest import nearest
 
@@ -38,21 +40,37 @@ REFERENCE = "ort-noopt"
 
 
 def adapter(name: str) -> Adapter:
-    """Return the adapter of that name, or of a variant such as `mnn:winograd-off` (case does not matter).
+    """Return the adapter of that name, or of a variant such as `mnn:winograd-off` (case does not matter); a
+    program of the user's own too.
 
-    Raises `BenchError` for an unknown one.
+    Raises `BenchError` for an unknown one, and for a row of `runners.toml` that is wrong.
     """
     base, mark, variant = name.lower().partition(VARIANT_MARK)
-    place = ADAPTERS.get(base)
-    if place is None:
-        raise BenchError(
-            f"unknown framework {name!r}",
-            where="--frameworks",
-            hint=nearest(base, ADAPTERS, otherwise=f"one of {', '.join(ADAPTERS)}"),
-        )
-    module, _, attribute = place.partition(":")
-    row = cast(Adapter, getattr(import_module(module), attribute))
+    row = _of_bench(base) if base in ADAPTERS else _of_the_user(name, base)
     return row.variant(variant) if mark else row
+
+
+def own_programs() -> dict[str, Program]:
+    """The user's own programs by name; raises `BenchError` for a file that cannot be understood."""
+    return programs(ADAPTERS)
+
+
+def _of_bench(name: str) -> Adapter:
+    module, _, attribute = ADAPTERS[name].partition(":")
+    return cast(Adapter, getattr(import_module(module), attribute))
+
+
+def _of_the_user(typed: str, name: str) -> Adapter:
+    known = own_programs()
+    if name not in known:
+        names = (*ADAPTERS, *known)
+        raise BenchError(
+            f"unknown framework {typed!r}",
+            where="--frameworks",
+            hint=nearest(name, names, otherwise=f"one of {', '.join(names)}"),
+        )
+    existing_files(known[name])
+    return as_framework(known[name], _of_bench(CONVERTERS[known[name].made_from]))
 
 
 def notes_of(row: Adapter) -> tuple[str, ...]:
@@ -64,7 +82,11 @@ def notes_of(row: Adapter) -> tuple[str, ...]:
 
 
 def installed_version(row: Adapter) -> str | None:
-    """Version of the framework's distribution in its environment, or None when it is not installed."""
+    """Version of the framework's distribution in its environment, or None when it is not installed; of a
+    program of the user's own the digest of its files.
+    """
+    if isinstance(row, External):
+        return row.fingerprint
     return distribution_version(row.distribution, row.environment)
 
 

@@ -18,6 +18,10 @@ class Unsupported(Exception):  # noqa: N818  (a refusal is a status of a cell, n
     """The framework cannot take this network; the text names the operator, shape or limit that is its own."""
 
 
+class Crashed(Exception):  # noqa: N818  (a status of a cell)
+    """A program that a worker started did not end well; the text says how, with its last lines."""
+
+
 @dataclass(frozen=True, slots=True)
 class Setting:
     """How a framework is asked to run: `threads` CPU threads in a precision class such as `fp32`.

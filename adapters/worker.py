@@ -2,10 +2,10 @@
 reply.
 
 Requests (`do`): `convert`, `load`, `run`, `outputs`, `profile`, `probe`, `memory`, `quit`. A reply is
-`{"ok": true, …}` or `{"ok": false, "kind": "failed" | "oom" | "refused", "error": …}`. Replies go to the
-process's original stdout; file descriptor 1 is pointed at stderr before any framework is loaded, so that
-what a framework prints is never taken for a reply. The same program runs on this machine and on a phone; it
-converts here only.
+`{"ok": true, …}` or `{"ok": false, "kind": "failed" | "oom" | "refused" | "crashed", "error": …}`. Replies
+go to the process's original stdout; file descriptor 1 is pointed at stderr before any framework is loaded, so
+that what a framework prints is never taken for a reply. The same program runs on this machine and on a phone;
+it converts here only.
 """
 
 import contextlib
@@ -26,7 +26,7 @@ from typing import Any, TextIO
 from adapters.catalogue import adapter
 from adapters.mailbox import Mailbox
 from adapters.placement import CALLER_SHARE, confine, spread, threads_now
-from adapters.protocol import Prepared, Session, Setting, Unsupported
+from adapters.protocol import Crashed, Prepared, Session, Setting, Unsupported
 
 PLACE_UNTIL_NS = 300_000_000
 """Processor time of runs after which every thread that works has shown itself."""
@@ -59,10 +59,10 @@ class Worker:
 
     def convert(self, request: Mapping[str, Any]) -> dict[str, Any]:
         """Convert the network `source` into `folder`; the file to load and its options are the reply."""
-        _limit_memory(request.get("memory_limit_bytes"))
+        limit_memory(request.get("memory_limit_bytes"))
         start = now_nanoseconds()
         source, folder = Path(request["source"]), Path(request["folder"])
-        converted = adapter(request["framework"]).convert(source, folder, _setting(request))
+        converted = adapter(request["framework"]).convert(source, folder, setting_of(request))
         if not (folder / converted.file).exists():  # converters were seen to fail with exit code 0
             raise RuntimeError(f"the converter left no file {converted.file!r}: see its last lines")
         return {**asdict(converted), "convert_ns": now_nanoseconds() - start, **memory_facts()}
@@ -71,10 +71,10 @@ class Worker:
         """Import the framework, load the network and its inputs; load time and memory are the reply."""
         import numpy as np
 
-        _limit_memory(request.get("memory_limit_bytes"))
+        limit_memory(request.get("memory_limit_bytes"))
         with np.load(request["inputs"], allow_pickle=False) as archive:
             self._inputs = {name: archive[name] for name in archive.files}
-        setting = _setting(request)
+        setting = setting_of(request)
         prepared = Prepared(path=Path(request["path"]), options=request.get("options", {}))
         self._cores, self._threads_before = tuple(request.get("cores", ())), threads_now()
         confine(self._cores)
@@ -185,7 +185,7 @@ def memory_facts() -> dict[str, int]:
     return facts
 
 
-def _limit_memory(limit_bytes: int | None) -> None:
+def limit_memory(limit_bytes: int | None) -> None:
     """Bound private memory, so that a greedy framework gets a failed allocation, not the machine's memory
     killer.
     """
@@ -193,7 +193,8 @@ def _limit_memory(limit_bytes: int | None) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit_bytes, limit_bytes))
 
 
-def _setting(request: Mapping[str, Any]) -> Setting:
+def setting_of(request: Mapping[str, Any]) -> Setting:
+    """How a request asks to run."""
     threads, target = int(request["threads"]), request.get("target", "host")
     return Setting(threads, request["precision"], bool(request.get("profile")), target)
 
@@ -204,10 +205,11 @@ def _failure(error: BaseException) -> dict[str, Any]:
     """
     if isinstance(error, Unsupported):
         return {"ok": False, "kind": "refused", "error": str(error)[:4000]}
-    text = f"{type(error).__name__}: {error}".strip()
+    text = str(error) if isinstance(error, Crashed) else f"{type(error).__name__}: {error}".strip()
     memory = isinstance(error, MemoryError) or any(word in text.lower() for word in OUT_OF_MEMORY_TEXTS)
     traceback.print_exception(error)
-    return {"ok": False, "kind": "oom" if memory else "failed", "error": text[:4000]}
+    kind = "oom" if memory else "crashed" if isinstance(error, Crashed) else "failed"
+    return {"ok": False, "kind": kind, "error": text[:4000]}
 
 
 def answer(worker: Worker, line: str) -> dict[str, Any] | None:
@@ -254,7 +256,7 @@ def _serve(mailbox: Mailbox) -> None:
             return
 
 
-def main() -> None:
+def main(make: Callable[[], Worker] = Worker) -> None:
     """Answer requests until `quit` or the end of stdin; with `--mailbox FOLDER`, requests in files."""
     if MAILBOX_OPTION in sys.argv:
         _serve(Mailbox(Path(sys.argv[sys.argv.index(MAILBOX_OPTION) + 1])))
@@ -262,7 +264,7 @@ def main() -> None:
     if "--stay" not in sys.argv:
         _die_with_parent()
     replies = _private_stdout()
-    worker = Worker()
+    worker = make()
     for line in sys.stdin:
         reply = answer(worker, line)
         if reply is None:

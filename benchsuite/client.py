@@ -12,6 +12,7 @@ from benchsuite.device.protocol import Device, Ending, Process, Silence
 from benchsuite.record import Outcome, Status
 
 WORKER_MODULE = "adapters.worker"
+EXTERNAL_MODULE = "adapters.external_worker"
 SHOWN_GARBAGE = 200
 LAST_WORDS_SECONDS = 2.0
 REPLY_FIELDS: Mapping[str, set[str]] = {
@@ -26,7 +27,7 @@ REPLY_FIELDS: Mapping[str, set[str]] = {
 """What a good reply to each request has at least."""
 
 
-FAILURE_KINDS = {"oom": Status.OOM, "refused": Status.REFUSED}
+FAILURE_KINDS = {"oom": Status.OOM, "refused": Status.REFUSED, "crashed": Status.CRASHED}
 
 
 class WorkerFailed(Exception):  # noqa: N818  (carries a status of a cell; it is not an error of ours)
@@ -40,8 +41,10 @@ class WorkerFailed(Exception):  # noqa: N818  (carries a status of a cell; it is
 class WorkerClient:
     """One worker process. After a `WorkerFailed` the process is gone."""
 
-    def __init__(self, device: Device, environment: str = MAIN_ENVIRONMENT) -> None:
-        self._process: Process = device.spawn(WORKER_MODULE, environment)
+    def __init__(
+        self, device: Device, environment: str = MAIN_ENVIRONMENT, module: str = WORKER_MODULE
+    ) -> None:
+        self._process: Process = device.spawn(module, environment)
 
     @property
     def process(self) -> Process:

@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from adapters.external import External
 from adapters.protocol import Adapter, Prepared, Setting
-from benchsuite.client import WorkerClient, WorkerFailed
+from benchsuite.client import EXTERNAL_MODULE, WORKER_MODULE, WorkerClient, WorkerFailed
 from benchsuite.context import Context
 from benchsuite.device.protocol import Device
 from benchsuite.gate import Arrays, Verdict, compare
@@ -92,7 +93,7 @@ class Contestant:
             )
             elapsed_ns = int((time.monotonic() - start) * NANO)
         self._check_precision(reply["facts"])
-        warm_up_ns, placement = self._warm_up()
+        warm_up_ns, placement = self._warmed_up(reply)
         known = self.cell.loading
         self._save(
             loading=Loading(
@@ -147,7 +148,8 @@ class Contestant:
     def note_memory(self) -> None:
         """Ask for the peak memory and keep it; raises `WorkerFailed`."""
         peak = self._ask({"do": "memory"}, 30.0)["memory_peak_bytes"]
-        self._save(memory_peak_bytes=max(peak, self.cell.memory_peak_bytes or 0))
+        if peak:  # 0: it cannot be known
+            self._save(memory_peak_bytes=max(peak, self.cell.memory_peak_bytes or 0))
 
     def stop(self) -> None:
         """End the worker; it can be started again."""
@@ -170,7 +172,8 @@ class Contestant:
         self._save(restarts=self.cell.restarts + 1)
 
     def _worker(self) -> WorkerClient:
-        return WorkerClient(self._context.device, self._adapter.environment)
+        module = EXTERNAL_MODULE if isinstance(self._adapter, External) else WORKER_MODULE
+        return WorkerClient(self._context.device, self._adapter.environment, module)
 
     def _check_precision(self, facts: Mapping[str, str]) -> None:
         """A framework that computes in another class than it was asked for is not compared in this one."""
@@ -180,6 +183,14 @@ class Contestant:
             self.kill()
             reason = f"computes in {found} here, not in {asked}: measure it with --precision {found}"
             raise WorkerFailed(Outcome(Status.REFUSED, reason))
+
+    def _warmed_up(self, reply: Mapping[str, Any]) -> tuple[list[int], str]:
+        """Warm up, unless nothing of it would stay: a program that is started for every turn tells its first
+        run at once.
+        """
+        if "warm_up_ns" in reply:
+            return reply["warm_up_ns"], reply["facts"]["placement"]
+        return self._warm_up()
 
     def _warm_up(self) -> tuple[list[int], str]:
         """Run until warm, on the accounts as warm-up; raw nanoseconds of every inference, and where

@@ -202,6 +202,19 @@ def _clock_capped(
     )
 
 
+def _unchecked(
+    group: GroupRecord, cell: CellRecord, blocks: tuple[Block, ...], medians: Floats
+) -> Doubt | None:
+    """A program of the user's own that writes no outputs: its numbers do not enter speedups."""
+    if not cell.unchecked:
+        return None
+    return Doubt(
+        "outputs not checked",
+        f"outputs {cell.unchecked}",
+        "have it read {input} and write {output} (docs/runners.md); until then it has no speedup",
+    )
+
+
 CHECKS: tuple[Check, ...] = (
     _unfit,
     _clock_capped,
@@ -214,6 +227,7 @@ CHECKS: tuple[Check, ...] = (
     _stolen,
     _sessions_differ,
     _restarted,
+    _unchecked,
 )
 
 

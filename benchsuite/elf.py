@@ -7,7 +7,8 @@ from pathlib import Path
 MAGIC = b"\x7fELF"
 HEADER = struct.Struct("<16sHHIQQQIHHHHHH")
 SEGMENT = struct.Struct("<IIQQQQQQ")
-MACHINES = {62: "x86_64", 183: "aarch64"}
+MACHINES = {3: "i386", 40: "arm", 62: "x86_64", 183: "aarch64"}
+MACHINE = struct.Struct("<16xHH")
 LOADED, EXECUTABLE = 1, 1
 CLASS_64, LITTLE_ENDIAN = 2, 1
 
@@ -43,6 +44,16 @@ def executable_parts(path: Path) -> ExecutableParts | None:
         if kind == LOADED and flags & EXECUTABLE and size > 0 and offset < length
     )
     return ExecutableParts(MACHINES.get(machine, f"machine {machine}"), parts)
+
+
+def machine_of(path: Path) -> str | None:
+    """What an ELF file of either width runs on, as `uname -m` says; None for any other file."""
+    with path.open("rb") as file:
+        header = file.read(MACHINE.size)
+    if len(header) < MACHINE.size or not header.startswith(MAGIC) or header[5] != LITTLE_ENDIAN:
+        return None
+    _, machine = MACHINE.unpack(header)
+    return MACHINES.get(machine, f"machine {machine}")
 
 
 def _is_readable(header: bytes) -> bool:

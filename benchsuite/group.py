@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from adapters.environments import make
+from adapters.external import External, converter_of
 from adapters.protocol import Adapter, Prepared
 from benchsuite.client import WorkerFailed
 from benchsuite.contestant import Contestant, Task
@@ -114,7 +115,7 @@ class GroupRunner:
     def _prepare(self, adapter: Adapter) -> Prepared:
         context = self._context
         prepared = prepare(
-            adapter,
+            converter_of(adapter),
             self._group.model,
             self._paths[0],
             self._group.setting,
@@ -124,7 +125,8 @@ class GroupRunner:
             say=self._step,
         )
         make(adapter.environment, context.progress.note)
-        return prepared
+        # Its command tells a program of one's own, not the options of whose converter it borrows.
+        return replace(prepared, options={}) if isinstance(adapter, External) else prepared
 
     def _step(self, text: str) -> None:
         self._context.progress.step(f"{self._group.model.name}: {text}")

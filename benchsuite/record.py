@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from adapters.external import NOT_CHECKED, OUTPUTS_FACT
 from benchsuite.device.protocol import Facts, Telemetry
 
 
@@ -120,6 +121,14 @@ class CellRecord:
     memory_peak_bytes: int | None = None
     restarts: int = 0
     notes: tuple[str, ...] = ()
+
+    @property
+    def unchecked(self) -> str:
+        """Why a cell that is `ok` had its outputs not compared with the reference; "" for all others."""
+        if self.outcome is None or self.outcome.status is not Status.OK or self.loading is None:
+            return ""
+        fact = self.loading.facts.get(OUTPUTS_FACT, "")
+        return fact if fact.startswith(NOT_CHECKED) else ""
 
 
 @dataclass(frozen=True, slots=True)

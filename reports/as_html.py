@@ -298,7 +298,7 @@ def _doubts(data: RunData) -> Table:
     for group in data.groups:
         for name, cell in group.cells.items():
             place = cells(group.key.model, name, str(group.key.threads))
-            if not cell.counts:
+            if not cell.counts and not cell.record.unchecked:
                 rows.append((*place, *cells(cell.status, cell.reason)))
             rows += [(*place, *cells(doubt.kind, str(doubt))) for doubt in cell.doubts]
     columns = cells("network", "framework", "threads", "kind", "what, and what to do")

@@ -40,11 +40,14 @@ class Cell:
 
     @property
     def counts(self) -> bool:
-        """Whether its number may enter a speedup: measured, and its outputs agree with the reference."""
+        """Whether its number may enter a speedup: measured, and its outputs were seen to agree with the
+        reference.
+        """
         return (
             self.latency is not None
             and self.record.outcome is not None
             and self.record.outcome.status is Status.OK
+            and not self.record.unchecked
         )
 
     @property

@@ -45,6 +45,13 @@ def mean_texts(data: RunData, result: Speedups, threads: int) -> list[dict[str, 
 def _cell(group: Group, name: str, row: SpeedupRow | None) -> dict[str, Any]:
     cell = group.cells[name]
     latency = f"{milliseconds(cell.latency.estimate)} ms" if cell.latency else ""
+    if cell.record.unchecked:
+        return {
+            "text": latency,
+            "kind": "base",
+            "heat": 0,
+            "title": f"{name}: outputs {cell.record.unchecked}",
+        }
     if not cell.counts:
         kind = "wrong" if cell.latency else "none"
         return {"text": cell.status, "kind": kind, "heat": 0, "title": f"{cell.reason} {latency}".strip()}

@@ -190,13 +190,16 @@ def framework_cell(data: RunData, framework: str, text: str, notes: Footnotes) -
 
 
 def latency_cell(group: Group, framework: str, notes: Footnotes) -> TableCell:
-    """Latency in ms; struck when its outputs are wrong, its status when there is none; footnotes say why."""
+    """Latency in ms; struck when its outputs are wrong, its status when there is none; footnotes say why.
+    Outputs that cannot be checked are a doubt.
+    """
     cell = group.cells[framework]
-    marks = [] if cell.counts else [notes.number(f"{cell.status}: {cell.reason}")]
+    is_plain = cell.counts or bool(cell.record.unchecked)
+    marks = [] if is_plain else [notes.number(f"{cell.status}: {cell.reason}")]
     marks += [notes.number(str(doubt), kind=doubt.kind) for doubt in cell.doubts]
     if cell.latency is None:
         return TableCell(cell.status, Style.MISSING, tuple(marks))
-    style = Style.PLAIN if cell.counts else Style.STRUCK
+    style = Style.PLAIN if is_plain else Style.STRUCK
     return TableCell(milliseconds(cell.latency.estimate), style, tuple(marks))
 
 

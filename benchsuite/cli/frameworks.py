@@ -6,12 +6,12 @@ from pathlib import Path
 import click
 from rich.console import Console
 
-from adapters.catalogue import ADAPTERS, adapter, installed_version, notes_of
+from adapters.catalogue import ADAPTERS, adapter, installed_version, notes_of, own_programs
 from adapters.environments import Environment, environments, folder_of, is_made
 from adapters.framework import VARIANT_MARK
 from adapters.install import environments_of, install, missing_parts
 from adapters.protocol import Setting
-from benchsuite.cli.options import cache_option, format_option, print_json
+from benchsuite.cli.options import cache_option, format_option, print_json, runners_option
 from benchsuite.device.frameworks import why_not_here
 from benchsuite.tune import tune
 from models.catalogue import resolve
@@ -55,10 +55,15 @@ def list_frameworks(form: str = "rich") -> None:
         for row in environments().values()
     )
     draw_rich(Table("Environments of their own", ENVIRONMENT_COLUMNS, rows, text_columns=3), Console())
+    own = tuple(cells(one.name, one.title, one.made_from) for one in own_programs().values())
+    if own:
+        columns = cells("framework", "what it is", "made from")
+        draw_rich(Table("Programs of your own", columns, own, text_columns=3), Console())
 
 
 @command.command("show")
 @click.argument("name")
+@runners_option
 @format_option("rich", "json")
 def show_framework(name: str, form: str) -> None:
     """Show one framework: how it is used, and the variants, such as `ort:no-arena` after --frameworks."""

@@ -1,6 +1,7 @@
 """Options that several commands share, and how their values are read."""
 
 import json
+import os
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from platformdirs import user_cache_path, user_data_path
 
+from adapters.runners import FILE_VARIABLE
 from models.errors import BenchError
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -40,6 +42,23 @@ def cache_option(command: Command) -> Command:
         show_default="bench in your cache folder",
         help="Folder for drawn weights and references; safe to delete.",
     )(command)
+
+
+def _keep_runners(context: click.Context, parameter: click.Parameter, path: Path | None) -> None:
+    if path is not None:  # absolute: workers live in other folders, and read it too
+        os.environ[FILE_VARIABLE] = str(path.absolute())
+
+
+runners_option = click.option(
+    "--runners",
+    type=click.Path(dir_okay=False, path_type=Path),
+    envvar=FILE_VARIABLE,
+    expose_value=False,
+    callback=_keep_runners,
+    show_default="bench/runners.toml in your configuration folder",
+    help="Programs of your own that are frameworks by name; see docs/runners.md.",
+)
+"""`--runners FILE`: wherever frameworks are looked up by name."""
 
 
 def format_option(*formats: str) -> Callable[[Command], Command]:

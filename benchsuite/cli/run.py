@@ -25,6 +25,7 @@ from benchsuite.cli.options import (
     dimensions,
     journal_option,
     names,
+    runners_option,
     seconds,
 )
 from benchsuite.device.catalogue import open_device
@@ -121,6 +122,7 @@ def asking(command: Command) -> Command:
     help="Go on with the last unfinished run (with these options, if any are given).",
 )
 @click.option("--quiet", is_flag=True, help="No progress, only the table.")
+@runners_option
 @journal_option
 @cache_option
 def command(

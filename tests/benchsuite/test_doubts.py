@@ -8,7 +8,17 @@ import pytest
 
 from benchsuite.device.protocol import Telemetry
 from benchsuite.doubts import CHECKS, doubts_of
-from benchsuite.record import Block, CellKey, CellRecord, GroupKey, GroupRecord, Turn
+from benchsuite.record import (
+    Block,
+    CellKey,
+    CellRecord,
+    GroupKey,
+    GroupRecord,
+    Loading,
+    Outcome,
+    Status,
+    Turn,
+)
 
 KEY = GroupKey("net", "local", 1, "fp32")
 TYPICAL_NS = 1_000_000
@@ -29,6 +39,7 @@ def group(
     unfit: str | None = None,
     thermal_status: int | None = None,
     clock_limit_share: float | None = None,
+    outputs: str | None = None,
 ) -> GroupRecord:
     """A group of two frameworks on two cores; the latencies are those of `ours`, one a block."""
     blocks = []
@@ -59,6 +70,9 @@ def group(
         name: CellRecord(CellKey(KEY, name), "digest", restarts=restarts if name == "ours" else 0)
         for name in ("ours", "theirs")
     }
+    if outputs is not None:
+        told = Loading(0.0, 0, 0, (TYPICAL_NS,), 3, 0, facts={"outputs": outputs}, options={})
+        cells["ours"] = replace(cells["ours"], loading=told, outcome=Outcome(Status.OK))
     return GroupRecord(KEY, cells, tuple(blocks))
 
 
@@ -109,6 +123,11 @@ RAISED: dict[str, tuple[str, GroupRecord, str]] = {
         "latency differs by 10% between before and after a resume",
     ),
     "_restarted": ("restarted", group(restarts=2), "its worker died and was started anew 2×"),
+    "_unchecked": (
+        "outputs not checked",
+        group(outputs="not checked: its command has no {output}"),
+        "outputs not checked: its command has no {output}",
+    ),
 }
 
 SILENT: dict[str, GroupRecord] = {
@@ -124,6 +143,7 @@ SILENT: dict[str, GroupRecord] = {
     "a little stolen": group(steal_seconds=0.019),
     "sessions alike": group(levels(10, 10, 1.04), sessions=[0] * 10 + [1] * 10),
     "a session too short to judge": group(levels(18, 2, 1.2), sessions=[0] * 18 + [1] * 2),
+    "outputs that were checked": group(outputs="checked"),
     "first a little slower": group(first_is_slower(1.02)),
 }
 

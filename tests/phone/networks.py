@@ -3,7 +3,8 @@
 from pathlib import Path
 
 import numpy as np
-from onnx import TensorProto, helper
+import onnx
+from onnx import TensorProto, compose, helper
 
 from models.tiny_graphs import normal, write_attention_block, write_graph
 
@@ -59,6 +60,18 @@ NETWORKS = {
     "grouped": write_grouped,
     "attention": write_attention_block,
 }
+
+
+def write_every_kind(path: Path) -> Path:
+    """All of `NETWORKS` side by side in one file: under emulation loading takes longer than computing."""
+    whole: onnx.ModelProto | None = None
+    for name, write in NETWORKS.items():
+        one = compose.add_prefix(onnx.load(write(path.with_name(f"{name}.onnx"))), f"{name}_")
+        whole = one if whole is None else compose.merge_models(whole, one, io_map=[])
+    assert whole is not None
+    del whole.opset_import[1:]  # merging lists the same one once more each time
+    onnx.save(whole, path)
+    return path
 
 
 def inputs_of(name: str) -> dict[str, np.ndarray]:

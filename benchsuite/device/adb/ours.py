@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 
@@ -23,12 +23,21 @@ OPTIONS_SHOWN = ("without",)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where things of one worker are: files here by their path there, and how to bring more."""
+    """Where things of one worker are: files here by their path there, and how to bring more (a file, and
+    optionally those beside it).
+    """
 
     folder: str
     local_of: Callable[[str], Path]
-    push: Callable[[Path], str]
+    push: Callable[..., str]
     scratch: Path
+
+
+class RawOutputs(Protocol):
+    """Who knows what the plain bytes of a file of outputs are."""
+
+    def arrays(self, raw: bytes) -> dict[str, Any]:
+        """Arrays by the network's own names."""
 
 
 class OursRunner:
@@ -36,7 +45,7 @@ class OursRunner:
     order.
     """
 
-    def __init__(self, place: Place, raw: dict[str, "OursRunner"]) -> None:
+    def __init__(self, place: Place, raw: dict[str, RawOutputs]) -> None:
         """`raw` is told which files hold plain bytes, so that pulling them makes arrays."""
         self._place, self._raw = place, raw
         self._manifest: dict[str, Any] = {}

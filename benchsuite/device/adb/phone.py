@@ -12,17 +12,20 @@ import numpy as np
 from filelock import FileLock, Timeout
 from platformdirs import user_cache_path
 
-from adapters.catalogue import installed_version
+from adapters.catalogue import adapter, installed_version
+from adapters.external import External
 from adapters.framework import VARIANT_MARK
 from adapters.protocol import Adapter
+from benchsuite.device.adb.external import ExternalRunner
 from benchsuite.device.adb.facts import cores_of, parse_probe, probe_script, run_facts
 from benchsuite.device.adb.files import SCRATCH, WORKERS, PhoneFiles
 from benchsuite.device.adb.hold import hold, release, state_file
-from benchsuite.device.adb.ours import TARGET, OursRunner, Place
+from benchsuite.device.adb.ours import TARGET, OursRunner, Place, RawOutputs
 from benchsuite.device.adb.process import PhoneProcess, Runner, RunnerRefusal, end_orphans
 from benchsuite.device.adb.python import PythonRunner, version_there, why_no_python
 from benchsuite.device.adb.reach import REATTACH_S, Reach, Say, nothing
 from benchsuite.device.adb.state import parse_state, parse_states, resident_mhz, state_script, why_unfit
+from benchsuite.device.frameworks import why_not_machine
 from benchsuite.device.link import Link, LinkDown, file_name
 from benchsuite.device.protocol import DeviceLost, DeviceRestarted, Fact, Facts, Process, Telemetry
 from benchsuite.device.scratch import make_scratch
@@ -30,6 +33,7 @@ from benchsuite.policy import Policy
 from models.errors import BenchError
 
 OURS = "ours"
+MACHINE = "aarch64"
 PROBE_LIMIT_S = 120.0
 LOOK_EVERY_S = 5.0
 LEAVE_S = 10.0
@@ -57,7 +61,7 @@ class AdbDevice:
             ) from down
         self._files = PhoneFiles(self.reach)
         self._local: dict[str, Path] = {}
-        self._raw: dict[str, OursRunner] = {}
+        self._raw: dict[str, RawOutputs] = {}
         self._numbers = count()
         self._gave_up = False
         self._latest: tuple[Telemetry | None, int, float] = (None, 0, 0.0)
@@ -153,12 +157,16 @@ class AdbDevice:
             time.sleep(min(LOOK_EVERY_S, policy.settle_seconds))
 
     def why_not(self, framework: Adapter) -> str | None:
-        """`ours` needs nothing on the phone, the others their layers."""
+        """`ours` needs nothing on the phone, the others their layers, a program of one's own a processor."""
+        if isinstance(framework, External):
+            return why_not_machine(framework, MACHINE)
         return None if base_name(framework.name) == OURS else why_no_python(self.reach, framework)
 
     def version_of(self, framework: Adapter) -> str | None:
-        """Layers hold the versions that they were made with; `ours` is bench's own."""
-        if base_name(framework.name) == OURS:
+        """Layers hold the versions that they were made with; `ours` is bench's own, as are programs of the
+        user's.
+        """
+        if isinstance(framework, External) or base_name(framework.name) == OURS:
             return installed_version(framework)
         return version_there(self.reach, framework)
 
@@ -217,10 +225,13 @@ class AdbDevice:
         framework = base_name(str(request.get("framework", "")))
         if not framework:
             raise RunnerRefusal(f"a phone cannot answer `{request['do']}` before a network is loaded")
-        if framework != OURS:
-            return PythonRunner(self.reach, framework, folder)
         place = Place(folder, self._local.__getitem__, self.push, self._scratch)
-        return OursRunner(place, self._raw)
+        if framework == OURS:
+            return OursRunner(place, self._raw)
+        row = adapter(framework)
+        if isinstance(row, External):
+            return ExternalRunner(row, place, self._raw)
+        return PythonRunner(self.reach, framework, folder)
 
 
 def lock_phone(serial: str) -> FileLock:

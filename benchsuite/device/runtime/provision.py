@@ -76,9 +76,13 @@ def provision(
 
 
 def provisioned(link: Link, frameworks: Sequence[str]) -> Runtime | None:
-    """The runtime when everything is already there, or None: pushes nothing, builds nothing but names."""
-    layers = [assemble(name) for name in layers_of(frameworks)]
-    there = present(link)
+    """The runtime when everything is already there, or None: pushes nothing, and builds no layer of which
+    the phone has nothing.
+    """
+    there, names = present(link), layers_of(frameworks)
+    if not set(names) <= {one.rpartition("-")[0] for one in there}:
+        return None
+    layers = [assemble(name) for name in names]
     if any(one.folder_name not in there for one in layers):
         return None
     return Runtime(tuple(f"{PLACE}/{one.folder_name}" for one in layers))
