@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from math import inf
 
 from ourcompiler.codegen.asked import asked, index_over
-from ourcompiler.codegen.contraction import Contraction, Tile, choose_tile, contraction
+from ourcompiler.codegen.contraction import Contraction, Tile, choose_tile, contraction, panel_count
 from ourcompiler.codegen.element import Index
 from ourcompiler.codegen.finish import Block, finish, finish_rows, width_of
 from ourcompiler.codegen.gemm import is_packed, lower_panels
 from ourcompiler.codegen.gemm import plan as plan_product
 from ourcompiler.codegen.gemm_parts import Gemm, tiles_in_block, whole_rows
-from ourcompiler.codegen.gemm_right import pack_right_phase
+from ourcompiler.codegen.gemm_right import pack_right_here, pack_right_phase
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.scope import Scope, delinear_names
 from ourcompiler.ir.graph import Graph, Node
@@ -117,6 +117,12 @@ class Plan:
     rows: int
     width: int  # of a row of scores in the thread's memory, whole vectors
     stride: int  # from one row of scores to the next
+    packs_here: bool = False  # a task has all rows of its batch, and packs the right sides for itself
+
+    @property
+    def sides(self) -> tuple[tuple[Contraction, Tile], tuple[Contraction, Tile]]:
+        """Both products with their tiles."""
+        return (self.first, self.first_tile), (self.second, self.second_tile)
 
 
 def plan(group: Group, found: Parts) -> Plan:
@@ -129,9 +135,26 @@ def plan(group: Group, found: Parts) -> Plan:
     width = -(-first.columns // target.lanes) * target.lanes
     tiles = -(-first.row_count // height)
     in_block = tiles_in_block(tiles, first.batch_count, target.l2_bytes // 4 // (4 * width * height))
-    return Plan(
-        first, second, first_tile, second_tile, in_block * height, width, stride_of(width, target.lanes)
+    tiled = ((first, first_tile), (second, second_tile))
+    right_bytes = sum(
+        4 * panel_count(one.columns, tile) * one.depth_count * tile.columns for one, tile in tiled
     )
+    return Plan(
+        first,
+        second,
+        first_tile,
+        second_tile,
+        in_block * height,
+        width,
+        stride_of(width, target.lanes),
+        in_block == tiles and right_bytes <= target.l2_bytes // 2,
+    )
+
+
+def owned(group: Group, found: Parts, what: Plan) -> tuple[bool, bool]:
+    """Of which right sides a task packs its own."""
+    first, second = (what.packs_here and not is_packed(group, node) for node in (found.scores, found.mixed))
+    return first, second
 
 
 def stride_of(width: int, lanes: int) -> int:
@@ -140,15 +163,17 @@ def stride_of(width: int, lanes: int) -> int:
 
 
 def lower(group: Group, found: Parts, name: str, right: tuple[str, str]) -> Kernel:
-    """The kernel; `right` are its names for the packed right sides of both products."""
+    """The kernel; `right` are its names for the packed right sides of both products, those that are not
+    `owned`.
+    """
     what, scope = plan(group, found), Scope()
+    owns = owned(group, found, what)
     phases = [
         pack_right_phase(group, scope, one, tile, buffer)
-        for node, one, tile, buffer in (
-            (found.scores, what.first, what.first_tile, right[0]),
-            (found.mixed, what.second, what.second_tile, right[1]),
+        for node, (one, tile), buffer, is_own in zip(
+            (found.scores, found.mixed), what.sides, right, owns, strict=True
         )
-        if not is_packed(group, node)
+        if not is_packed(group, node) and not is_own
     ]
     blocks = -(-what.first.row_count // what.rows)
     scores = scope.local(F32, what.rows * what.stride)
@@ -159,6 +184,7 @@ def lower(group: Group, found: Parts, name: str, right: tuple[str, str]) -> Kern
         last = scope.let(apply("min", plus(first, index(what.rows)), index(what.first.row_count)), "p")
         start = scope.dim(what.first.row_count, first) if blocks > 1 else constant(0)
         count = scope.let(apply("sub", last, first), "n")
+        right = _pack_own(group, scope, what, right, owns, tuple(batch))
         if found.softmax is not None:
             _fill(scope, what, scores, count)
         _scores(group, found, scope, what, right[0], scores, tuple(batch), start, (first, last))
@@ -170,6 +196,24 @@ def lower(group: Group, found: Parts, name: str, right: tuple[str, str]) -> Kern
             finish_rows(kept)
     phases.append(Phase(what.first.batch_count * blocks, tuple(body)))
     return group.kernel(name, [scope], phases)
+
+
+def _pack_own(
+    group: Group,
+    scope: Scope,
+    what: Plan,
+    right: tuple[str, str],
+    owns: tuple[bool, bool],
+    batch: tuple[Affine, ...],
+) -> tuple[str, str]:
+    """Names of the right sides, with those that the task owns packed."""
+    names = []
+    for name, (one, tile), is_own in zip(right, what.sides, owns, strict=True):
+        if is_own:
+            name = scope.local(F32, panel_count(one.columns, tile) * one.depth_count * tile.columns)
+            pack_right_here(group, scope, one, tile, name, batch)
+        names.append(name)
+    return names[0], names[1]
 
 
 def _kept_rows(
@@ -205,6 +249,7 @@ def _scores(
     )
     gemm.result = scope.local(F32, what.first_tile.rows * what.first_tile.columns)
     gemm.left_stride = what.first.depth_count
+    gemm.right_is_local = owned(group, found, what)[0]
     if packed_left:
         gemm.left = scope.local(F32, what.rows * what.first.depth_count)
     rank = len(batch)
@@ -281,6 +326,7 @@ def _mixed(
     gemm.result = scope.local(F32, what.second_tile.rows * what.second_tile.columns)
     gemm.left, gemm.left_stride = scores, what.stride
     gemm.left_is_ready = True
+    gemm.right_is_local = owned(group, found, what)[1]
     if kept is not None:
         gemm.sinks = {kept.found.middle: (kept.buffer, kept.sink)}
 

@@ -185,16 +185,22 @@ def _possible(lanes: int, registers: int, height: int = 0) -> list[Tile]:
 
 
 def _cycles(tile: Tile, rows: int, columns: int) -> float:
-    panels = -(-columns // tile.columns)
     whole, rest = divmod(rows, tile.rows)
-    return panels * (
-        whole * _tile_cycles(tile.rows, tile.vectors) + (_tile_cycles(rest, tile.vectors) if rest else 0)
-    )
+
+    def panel(vectors: int) -> float:
+        return whole * _tile_cycles(tile.rows, vectors) + (_tile_cycles(rest, vectors) if rest else 0)
+
+    return (panel_count(columns, tile) - 1) * panel(tile.vectors) + panel(last_vectors(columns, tile))
 
 
 def _tile_cycles(rows: int, vectors: int) -> float:
     """One step of the depth: multiplies and loads at two a cycle, and a little for every tile."""
     return max(rows * vectors, rows + vectors, MULTIPLIES_IN_FLIGHT) / 2 + 0.5
+
+
+def last_vectors(columns: int, tile: Tile) -> int:
+    """Vectors of the last panel that have a column."""
+    return -(-(columns - (panel_count(columns, tile) - 1) * tile.columns) // tile.lanes)
 
 
 def panel_count(columns: int, tile: Tile) -> int:

@@ -17,6 +17,7 @@ from ourcompiler.codegen.contraction import (
     bias_of,
     choose_tile,
     contraction,
+    last_vectors,
 )
 from ourcompiler.codegen.element import Elements, Index, Lane
 from ourcompiler.codegen.gemm_left import (
@@ -92,12 +93,18 @@ def lower_panels(
         return
     if packs_block:
         pack_left(gemm, batch, first, last)
-    with gemm.scope.loop(start, stop, 1, "panel") as name:
+    narrow = last_vectors(gemm.what.columns, gemm.tile)
+    is_ragged = not gemm.part and narrow < gemm.tile.vectors and gemm.panels > 1
+    end = apply("min", stop, index(gemm.panels - 1)) if is_ragged else stop
+    with gemm.scope.loop(start, end, 1, "panel") as name:
         panel = gemm.scope.dim(gemm.panels, name)
         if gemm.part:
             _deep_panel(gemm, batch, panel, first, last)
         else:
             _rows_of_tiles(gemm, batch, panel, first, last)
+    if is_ragged:
+        with gemm.scope.when(apply("equal", stop, index(gemm.panels), kind=FLAG)):
+            _rows_of_tiles(gemm, batch, constant(gemm.panels - 1), first, last, vectors=narrow)
 
 
 def _deep_panel(gemm: Gemm, batch: Place, panel: Affine, first: Expr, last: Expr) -> None:
@@ -156,27 +163,42 @@ def _next_part(gemm: Gemm, loops: ExitStack) -> Part:
 
 
 def _rows_of_tiles(
-    gemm: Gemm, batch: Place, panel: Affine, first: Expr, last: Expr, part: Part | None = None
+    gemm: Gemm,
+    batch: Place,
+    panel: Affine,
+    first: Expr,
+    last: Expr,
+    part: Part | None = None,
+    vectors: int = 0,
 ) -> None:
-    """Whole tiles of the block, then the one that is left over at the end of the matrix."""
+    """Whole tiles of the block, then the one that is left over at the end of the matrix; of as many vectors
+    as a tile has, unless `vectors` says otherwise.
+    """
     scope, height, rows = gemm.scope, gemm.tile.rows, gemm.what.row_count
     rest = rows % height
     whole = rows - rest
     if whole:
         stop = scope.let(apply("min", last, index(whole)), "p") if rest else last
         with scope.loop(first, stop, height, "m") as name:
-            _tile(gemm, batch, panel, scope.dim(rows, name), height, first, part)
+            _tile(gemm, batch, panel, scope.dim(rows, name), height, first, part, vectors)
     if rest:
         at_end = apply("equal", last, index(rows), kind=FLAG)
         with scope.when(at_end):
-            _tile(gemm, batch, panel, constant(whole), rest, first, part)
+            _tile(gemm, batch, panel, constant(whole), rest, first, part, vectors)
 
 
 def _tile(
-    gemm: Gemm, batch: Place, panel: Affine, row: Affine, height: int, first: Expr, part: Part | None
+    gemm: Gemm,
+    batch: Place,
+    panel: Affine,
+    row: Affine,
+    height: int,
+    first: Expr,
+    part: Part | None,
+    vectors: int = 0,
 ) -> None:
     scope, tile, what = gemm.scope, gemm.tile, gemm.what
-    vectors = min(tile.vectors, -(-what.columns // tile.lanes))
+    vectors = vectors or min(tile.vectors, -(-what.columns // tile.lanes))
     kind = Kind(F32, tile.lanes)
     zero = splat(Number(0.0, Kind(F32)), tile.lanes)
     held: Expr = index(0)
@@ -193,7 +215,7 @@ def _tile(
         ]
         for number in range(height)
     ]
-    base = scope.space.linear((*batch, panel), (*what.batch, gemm.panels))
+    base = panel if gemm.right_is_local else scope.space.linear((*batch, panel), (*what.batch, gemm.panels))
     right = scope.let(scope.place(scope.space.multiply(base, gemm.panel_size)), "right")
     left = _left_reader(gemm, batch, row, height, first, part.origin if part else index(0))
     fetch = _fetching(gemm, right, row, height, first)

@@ -73,6 +73,7 @@ class Gemm:
     cut: Cut
     packed_left: bool
     right: str  # the kernel's name of the packed right side
+    right_is_local: bool = False  # the thread's own, of one batch
     left: str = ""  # that of the packed left side
     left_stride: int = 0  # between its rows
     left_is_ready: bool = False  # packed by somebody else

@@ -9,7 +9,7 @@ from ourcompiler.codegen.contraction import (
     panel_count,
 )
 from ourcompiler.codegen.element import Lane
-from ourcompiler.codegen.gemm_turn import rows_of_columns, turn_right_phase
+from ourcompiler.codegen.gemm_turn import rows_of_columns, turn_panel, turn_right_phase
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.lanes import sweep
 from ourcompiler.codegen.nest import store, vector_end
@@ -33,6 +33,26 @@ from ourcompiler.kernel.ir import (
 def right_array_shape(what: Contraction, tile: Tile) -> tuple[int, ...]:
     """The packed right side: batches, panels, depth, columns of a panel."""
     return (what.batch_count, panel_count(what.columns, tile), what.depth_count, tile.columns)
+
+
+def pack_right_here(
+    group: Group, scope: Scope, what: Contraction, tile: Tile, buffer: str, batch: Place
+) -> None:
+    """Pack the right side of one batch into memory of the thread, where the task has all rows of that batch:
+    so it stays in the nearest caches.
+    """
+    panels, apart = panel_count(what.columns, tile), rows_of_columns(group, what)
+    with scope.loop(index(0), index(panels), 1, "panel") as name:
+        panel = scope.dim(panels, name)
+        if apart:
+            turn_panel(group, scope, what, tile, (buffer, panel), apart, (batch, panel))
+            return
+        with ExitStack() as loops:
+            depth = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in what.depth)
+            flat = scope.space.linear(depth, what.depth)
+            base = scope.space.linear((panel, flat), (panels, what.depth_count))
+            start = scope.space.multiply(panel, tile.columns)
+            _pack_columns(group, scope, what, tile, buffer, batch, depth, start, base)
 
 
 DEPTH_IN_TASK = 128

@@ -2,7 +2,7 @@
 blocks, in registers, while it is packed.
 """
 
-from ourcompiler.codegen.contraction import Contraction, Tile, panel_count
+from ourcompiler.codegen.contraction import Contraction, Place, Tile, panel_count
 from ourcompiler.codegen.element import Elements
 from ourcompiler.codegen.gemm_left import seen_place
 from ourcompiler.codegen.group import Group
@@ -52,48 +52,63 @@ def rows_of_columns(group: Group, what: Contraction) -> int:
 def turn_right_phase(
     group: Group, scope: Scope, what: Contraction, tile: Tile, buffer: str, apart: int
 ) -> Phase:
-    """Pack a right side whose columns are `apart`; what no square block covers goes one by one, and columns
-    beyond the last are 0.
-    """
-    panels, lanes, depth = panel_count(what.columns, tile), tile.lanes, what.depth_count
-    blocks = depth - depth % lanes
+    """Pack a right side whose columns are `apart`, a panel a task."""
+    panels = panel_count(what.columns, tile)
     with scope.block() as body:
         *batch, panel = delinear_names(scope, TASK, (*what.batch, panels))
-        before = scope.space.linear((*batch, panel), (*what.batch, panels))
-        base = scope.let(times(scope.place(before), depth * tile.columns), "right")
-        start = scope.space.multiply(panel, tile.columns)
-        width: Expr = index(tile.columns)
-        if what.columns % tile.columns:
-            rest = apply("sub", index(what.columns), scope.place(start))
-            width = scope.let(apply("min", width, rest), "n")
-        whole = vector_end(scope, index(0), width, lanes)
-
-        def place(k: Expr, j: Expr) -> Expr:
-            return plus(base, plus(times(k, tile.columns), j))
-
-        def read(elements: Elements, k: Expr, j: Expr) -> Expr:
-            column = scope.space.add(start, scope.dim(tile.columns, j))
-            return what.right(elements, tuple(batch), (scope.dim(depth, k),), column)
-
-        with (
-            scope.loop(index(0), whole, lanes, "j") as j,
-            scope.loop(index(0), index(blocks), lanes, "k") as k,
-        ):
-            at = seen_place(group, scope, lambda elements: read(elements, k, j))
-            assert at is not None
-            rows = Load(at[0], scope.place(at[1]), Kind(DType.F32, lanes), apart)
-            scope.emit(Turn(buffer, place(k, j), tile.columns, rows))
-        for columns, begin in (((index(0), whole), blocks), ((whole, width), 0)):
-            if begin < depth and columns[0] != columns[1]:
-                with (
-                    scope.loop(*columns, 1, "j") as j,
-                    scope.loop(index(begin), index(depth), 1, "k") as k,
-                ):
-                    scope.emit(Store(buffer, place(k, j), read(group.elements(scope), k, j)))
-        if what.columns % tile.columns:
-            with (
-                scope.loop(width, index(tile.columns), 1, "j") as j,
-                scope.loop(index(0), index(depth), 1, "k") as k,
-            ):
-                scope.emit(Store(buffer, place(k, j), Number(0.0, Kind(DType.F32))))
+        number = scope.space.linear((*batch, panel), (*what.batch, panels))
+        turn_panel(group, scope, what, tile, (buffer, number), apart, (tuple(batch), panel))
     return Phase(what.batch_count * panels, tuple(body))
+
+
+def turn_panel(
+    group: Group,
+    scope: Scope,
+    what: Contraction,
+    tile: Tile,
+    to: tuple[str, Affine],
+    apart: int,
+    which: tuple[Place, Affine],
+) -> None:
+    """Pack the panel of a batch that `which` names as the one of that number in a buffer (`to`); what no
+    square block covers goes one by one, and columns beyond the last are 0.
+    """
+    (buffer, number), (batch, panel) = to, which
+    lanes, depth = tile.lanes, what.depth_count
+    blocks = depth - depth % lanes
+    base = scope.let(times(scope.place(number), depth * tile.columns), "right")
+    start = scope.space.multiply(panel, tile.columns)
+    width: Expr = index(tile.columns)
+    if what.columns % tile.columns:
+        rest = apply("sub", index(what.columns), scope.place(start))
+        width = scope.let(apply("min", width, rest), "n")
+    whole = vector_end(scope, index(0), width, lanes)
+
+    def place(k: Expr, j: Expr) -> Expr:
+        return plus(base, plus(times(k, tile.columns), j))
+
+    def read(elements: Elements, k: Expr, j: Expr) -> Expr:
+        column = scope.space.add(start, scope.dim(tile.columns, j))
+        return what.right(elements, batch, (scope.dim(depth, k),), column)
+
+    with (
+        scope.loop(index(0), whole, lanes, "j") as j,
+        scope.loop(index(0), index(blocks), lanes, "k") as k,
+    ):
+        at = seen_place(group, scope, lambda elements: read(elements, k, j))
+        assert at is not None
+        rows = Load(at[0], scope.place(at[1]), Kind(DType.F32, lanes), apart)
+        scope.emit(Turn(buffer, place(k, j), tile.columns, rows))
+    for columns, begin in (((index(0), whole), blocks), ((whole, width), 0)):
+        if begin < depth and columns[0] != columns[1]:
+            with (
+                scope.loop(*columns, 1, "j") as j,
+                scope.loop(index(begin), index(depth), 1, "k") as k,
+            ):
+                scope.emit(Store(buffer, place(k, j), read(group.elements(scope), k, j)))
+    if what.columns % tile.columns:
+        with (
+            scope.loop(width, index(tile.columns), 1, "j") as j,
+            scope.loop(index(0), index(depth), 1, "k") as k,
+        ):
+            scope.emit(Store(buffer, place(k, j), Number(0.0, Kind(DType.F32))))

@@ -10,6 +10,7 @@ from ourcompiler.codegen import (
     attention,
     finish,
     gemm,
+    group_norm,
     nest,
     rows,
     sequential,
@@ -95,23 +96,38 @@ def _around(group: Group, anchor: Node | None, kind: Role) -> tuple[Kernel, list
             return _window(group, anchor)
         case Role.ROWS:
             assert anchor is not None
-            return rows.lower(group, anchor, "kernel"), []
+            return _rows(group, anchor)
         case Role.SEQUENTIAL:
             assert anchor is not None
             return sequential.lower(group, anchor, "kernel"), []
     return nest.lower(group, "kernel"), []
 
 
+def _rows(group: Group, anchor: Node) -> tuple[Kernel, list[Argument]]:
+    what = group_norm.plan(group, anchor)
+    if what is None:
+        return rows.lower(group, anchor, "kernel"), []
+    extra: list[Argument] = [Workspace(DType.F32, count) for count in (what.statistics, what.factors)]
+    names = (f"b{len(group.stored)}", f"b{len(group.stored) + 1}")
+    kernel = group_norm.lower(group, anchor, "kernel", what, names)
+    buffers = tuple(Buffer(name, DType.F32, True) for name in names)
+    return replace(kernel, buffers=(*kernel.buffers, *buffers)), extra
+
+
 def _attention(group: Group, found: attention.Parts) -> tuple[Kernel, list[Argument]]:
-    """Both right sides are packed into memory of the kernel's own."""
+    """Right sides are packed into memory of the kernel's own, unless each task packs its own."""
     what = attention.plan(group, found)
-    number = len(group.stored)
-    right = (f"b{number}", f"b{number + 1}")
-    kernel = attention.lower(group, found, "kernel", right)
-    sides = ((found.scores, what.first, what.first_tile), (found.mixed, what.second, what.second_tile))
-    extra = [_right_side(group, node, one, tile) for node, one, tile in sides]
+    names = ["", ""]
+    extra: list[Argument] = []
+    owns = attention.owned(group, found, what)
+    for side, (node, (one, tile)) in enumerate(zip((found.scores, found.mixed), what.sides, strict=True)):
+        if not owns[side]:
+            names[side] = f"b{len(group.stored) + len(extra)}"
+            extra.append(_right_side(group, node, one, tile))
+    kernel = attention.lower(group, found, "kernel", (names[0], names[1]))
     buffers = tuple(
-        Buffer(name, DType.F32, isinstance(one, Workspace)) for name, one in zip(right, extra, strict=True)
+        Buffer(name, DType.F32, isinstance(one, Workspace))
+        for name, one in zip(filter(None, names), extra, strict=True)
     )
     return replace(kernel, buffers=(*kernel.buffers, *buffers)), extra
 
