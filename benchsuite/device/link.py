@@ -72,7 +72,8 @@ def wrapped(script: str) -> tuple[str, str]:
 
     Clients up to adb 34 answer 0 when the cable is pulled, so an exit code alone is no evidence. The line is
     printed when the shell ends, by whatever way: neither `exit` nor a syntax error in the script leaves it
-    out. The script is one quoted word, in no shell of its own: that would be one more program to start.
+    out. The script is one quoted word, in no shell of its own: that would be one more program to start. So an
+    `exec` in it has to stand in parentheses: the shell that would print the line is gone otherwise.
     """
     mark = f"__BENCH_END_{secrets.token_hex(8)}"
     last = f"c=$?; trap - EXIT; echo; echo {mark} $c; exit $c"

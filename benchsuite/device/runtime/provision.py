@@ -159,7 +159,8 @@ def _try(link: Link, runtime: Runtime, layer: str, say: Say) -> None:
     if layer in (BASE, CODE):
         return
     say(f"trying {layer}")
-    answer = link.shell(runtime.command(["-c", f"import {TRIALS[layer]}"], writes_code=True), TRIAL_TIMEOUT_S)
+    trial = runtime.command(["-c", f"import {TRIALS[layer]}"], writes_code=True)
+    answer = link.shell(f"({trial})", TRIAL_TIMEOUT_S)
     if answer.code:
         said = (answer.err.strip().splitlines() or [f"exit code {answer.code}"])[-1]
         raise BenchError(f"{layer} does not start on this phone: {said}", where=link.serial)
