@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchsuite.device.link import Link, LinkDown, LinkTimeout, PhoneFull
+from benchsuite.device.link import NETWORK, Link, LinkDown, LinkTimeout, PhoneFull
 from models.errors import BenchError
 from tests.phone.host import AdbHome
 from tests.phone.links import KINDS, link_to
@@ -52,7 +52,7 @@ def steady(request: pytest.FixtureRequest, module_phone: Phone, adb_home: AdbHom
         ("printf 'no newline'; printf 'nor here' >&2", (0, "no newline", "nor here")),
         ("printf '\\n\\nb\\n\\n'; printf '\\n\\nc\\n\\n' >&2; false", (1, "\n\nb\n\n", "\n\nc\n\n")),
         ("printf 'a\\\\nb /9 %%s'; echo 'x\\y /3' >&2", (0, "a\\nb /9 %s", "x\\y /3\n")),
-        ("kill -9 $$", (137, "", "")),
+        ("sh -c 'kill -9 $$'", (137, "", "")),
         ("cat; echo done", (0, "done\n", "")),
         ("printf '\\377\\001'; printf '\\376' >&2", (0, "\ufffd\x01", "\ufffd")),
         ("echo é日本; echo '😀' >&2", (0, "é日本\n", "😀\n")),
@@ -62,6 +62,15 @@ def steady(request: pytest.FixtureRequest, module_phone: Phone, adb_home: AdbHom
 def test_code_output_and_complaints(steady: Link, script: str, expected: tuple[int, str, str]) -> None:
     answer = steady.shell(script)
     assert (answer.code, answer.out, answer.err.replace("Killed \n", "")) == expected
+
+
+def test_a_shell_that_is_killed(steady: Link) -> None:
+    """Over the server a script runs in the shell that prints the last line: without it there is no answer."""
+    if steady.serial.startswith(NETWORK):
+        assert steady.shell("kill -9 $$").code == 137
+        return
+    with pytest.raises(LinkDown):
+        steady.shell("echo out; kill -9 $$")
 
 
 def test_a_syntax_error_is_an_answer(steady: Link) -> None:

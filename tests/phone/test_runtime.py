@@ -78,7 +78,7 @@ def asked_there(link: Link, runtime: Runtime, requests: Requests, folder: Path) 
     (folder / "requests").write_text("".join(json.dumps(one) + "\n" for one in requests), encoding="utf-8")
     link.push(folder / "requests", f"{SCRATCH}/requests")
     start = runtime.command(["-m", "adapters.worker"])
-    answer = link.shell(f"cd {SCRATCH} && {start} < {SCRATCH}/requests", TIMEOUT_S)
+    answer = link.shell(f"(cd {SCRATCH} && {start} < {SCRATCH}/requests)", TIMEOUT_S)
     return replies_of(answer.out, answer.err)
 
 
@@ -178,7 +178,7 @@ def test_python_starts_children_and_knows_its_place(ready: tuple[Link, Runtime])
         "print(subprocess.run(child, capture_output=True, text=True).stdout); "
         "print(os.getuid(), 'é日本')"
     )
-    answer = link.shell(runtime.command(["-c", code]), TIMEOUT_S)
+    answer = link.shell(f"({runtime.command(['-c', code])})", TIMEOUT_S)
     assert answer.out.split() == ["42", "2000", "é日本"], answer.err
 
 

@@ -1,0 +1,68 @@
+"""Functions of generated code are as exact as docs/kernels.md says, over all that they are asked."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from scipy import special
+
+from ourcompiler.build import Builder
+from ourcompiler.ir.graph import Array, Graph
+from ourcompiler.ir.types import DType, TensorType
+from ourcompiler.selftest.together import run_all
+from ourcompiler.targets import runnable_here
+
+ULP = 2.0**-23
+COUNT = 200_003
+
+
+def errors(found: Array, exact: Array) -> tuple[float, float]:
+    """The largest absolute one, and the largest relative one where nothing is subnormal."""
+    apart = np.abs(found.astype(np.float64) - exact)
+    normal = np.abs(exact) > 2e-38
+    return float(apart.max()), float((apart[normal] / np.abs(exact[normal])).max())
+
+
+FUNCTIONS: dict[str, tuple[float, float, Callable[[Any], Any], float, float]] = {
+    "Exp": (-87.0, 88.7, np.exp, np.inf, 0.64 * ULP),
+    "Erf": (-6.0, 6.0, special.erf, 3.3e-7, 3 * ULP),
+    "Tanh": (-12.0, 12.0, np.tanh, 1.2e-7, 2 * ULP),
+    "Sigmoid": (-80.0, 80.0, special.expit, 1.2e-7, 2 * ULP),
+}
+"""From, to, the exact function, the largest absolute error, the largest relative one."""
+
+
+def graph_of(op: str, count: int) -> Graph:
+    builder = Builder()
+    x = builder.input("x", TensorType(DType.F32, (count,)))
+    return builder.graph([("y", builder.add(op, [x])[0])])
+
+
+@pytest.mark.parametrize("name", runnable_here())
+def test_errors_are_those_of_the_page(name: str, tmp_path: Path) -> None:
+    inputs = {
+        op: {"x": np.linspace(low, high, COUNT).astype(np.float32)}
+        for op, (low, high, *_) in FUNCTIONS.items()
+    }
+    graphs = {op: graph_of(op, COUNT) for op in FUNCTIONS}
+    found = run_all(graphs, inputs, tmp_path, target_name=name)
+    for op, (_, _, exact, absolute, relative) in FUNCTIONS.items():
+        seen = errors(found[op]["y"], exact(inputs[op]["x"].astype(np.float64)))
+        assert seen[0] <= absolute, op
+        assert seen[1] <= relative, op
+
+
+@pytest.mark.parametrize("name", runnable_here())
+def test_ends(name: str, tmp_path: Path) -> None:
+    ends = np.array([np.nan, np.inf, -np.inf, 0.0, 89.5, -104.0, 3e38, -3e38], np.float32)
+    graphs = {op: graph_of(op, len(ends)) for op in FUNCTIONS}
+    found = run_all(graphs, {op: {"x": ends} for op in FUNCTIONS}, tmp_path, target_name=name)
+    got = {op: found[op]["y"] for op in FUNCTIONS}
+    np.testing.assert_array_equal(
+        got["Exp"], np.array([np.nan, np.inf, 0, 1, np.inf, 0, np.inf, 0], np.float32)
+    )
+    np.testing.assert_allclose(got["Erf"], [np.nan, 1, -1, 0, 1, -1, 1, -1], rtol=3 * ULP)
+    np.testing.assert_allclose(got["Tanh"], [np.nan, 1, -1, 0, 1, -1, 1, -1], rtol=ULP)
+    np.testing.assert_allclose(got["Sigmoid"], [np.nan, 1, 0, 0.5, 1, 0, 1, 0], atol=1e-37)
