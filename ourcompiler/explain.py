@@ -204,7 +204,7 @@ def _tilings(graph: Graph, program: Program, choices: Sequence[Choice]) -> tuple
             str(one.tiling),
             "search" if searched.get(one.problem) else "model",
         )
-        for one in products(graph, program.target, storages(tuple(choices)))
+        for one in products(graph, program.target, storages(tuple(choices)), winograd=program.winograd)
     )
 
 

@@ -26,10 +26,12 @@ class Product:
     multiplies: int
 
 
-def products(graph: Graph, target: Target, storages: Mapping[str, Storage]) -> list[Product]:
+def products(
+    graph: Graph, target: Target, storages: Mapping[str, Storage], *, winograd: bool = True
+) -> list[Product]:
     """Every product of a planned graph that a tiling can be for, each problem once, most work first."""
     found: dict[Problem, Product] = {}
-    for node, group in groups_of(graph, target, storages):
+    for node, group in groups_of(graph, target, storages, winograd=winograd):
         anchor = _product(group)
         if anchor is None:
             continue

@@ -64,6 +64,8 @@ class Program:
     weights_bytes: int
     sources: tuple[tuple[Array, Packed | None, Blob], ...]
     """Constants, how each is packed, and its place; computed only while they are written."""
+    winograd: bool = True
+    """Whether convolutions might be computed by Winograd's method."""
 
     def write_weights(self, path: Path) -> None:
         """Write the constants in the form that kernels read, one at a time."""
@@ -131,13 +133,16 @@ def make_program(
         scratch,
         weights.byte_count,
         tuple(weights.sources),
+        winograd,
     )
 
 
-def groups_of(graph: Graph, target: Target, storages: Mapping[str, Storage]) -> list[tuple[Node, Group]]:
+def groups_of(
+    graph: Graph, target: Target, storages: Mapping[str, Storage], *, winograd: bool = True
+) -> list[tuple[Node, Group]]:
     """Every fused node with what its kernel is made from."""
     placement = place(graph, storages)
-    return list(_groups(_placed(graph, placement), target, placement.storages, winograd=True))
+    return list(_groups(_placed(graph, placement), target, placement.storages, winograd))
 
 
 def _placed(graph: Graph, placement: Placement) -> Graph:

@@ -101,7 +101,7 @@ COMMANDS = {
     "bench.activations/1": ("models check TINY",),
     "bench.frameworks/1": ("frameworks", "frameworks show ort"),
     "bench.profile/1": ("profile TINY --framework ort --inferences 2",),
-    "bench.compile/1": ("compile TINY --explain",),
+    "bench.compile/1": ("compile TINY --explain --without winograd",),
     "bench.kernels/1": (
         "kernels --models regnet --template grouped --top 1 --frameworks ort,ort-noopt --quiet"
         " --device replay:device.json",

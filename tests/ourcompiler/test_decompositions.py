@@ -212,13 +212,15 @@ def test_a_convolution_of_bytes_is_exact(how: str, single: Single, computed: Com
 
 @pytest.mark.parametrize("how", CONVOLUTIONS)
 def test_a_quantized_convolution(how: str, single: Single, computed: Computed) -> None:
-    """A step off at most: halves of sums in float32 fall to either side."""
+    """A step off at most: halves of sums in float32 fall to either side. Weights of seven bits: with eight,
+    ONNX Runtime's own sums overflow on x86 processors without VNNI.
+    """
     groups = CONVOLUTIONS[how].get("group", 1)
     inputs = {"x": bytes_drawn(1, 4, 7, 8)}
     rest = {
         "xs": np.float32(0.02),
         "xz": np.uint8(120),
-        "w": bytes_drawn(6, 4 // groups, 3, 2, dtype=np.int8),
+        "w": bytes_drawn(6, 4 // groups, 3, 2, dtype=np.int8) // 2,
         "ws": np.linspace(0.01, 0.03, 6, dtype=np.float32),
         "wz": np.zeros(6, np.int8),
         "ys": np.float32(0.1),

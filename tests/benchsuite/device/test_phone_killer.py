@@ -10,7 +10,7 @@ from benchsuite.client import outcome_of_ending
 from benchsuite.device.adb.files import WORKERS
 from benchsuite.device.adb.process import PhoneProcess
 from benchsuite.device.adb.reach import Reach
-from benchsuite.device.protocol import Ending
+from benchsuite.device.protocol import Ending, Silence
 from benchsuite.record import Status
 from tests.phone.host import AdbHome
 from tests.phone.links import KINDS, link_to
@@ -41,10 +41,18 @@ def reach(
     return Reach(link_to(request.param, phone, adb_home, monkeypatch), reattach_s=5.0)
 
 
-def ended(reach: Reach, phone: Phone, *, end: str = "kill -9 $$", kills: int = 3, log: str = "") -> Ending:
-    """How a worker ends while the phone's counter and log become these; {} in the log is its number."""
+def begun(reach: Reach, end: str) -> PhoneProcess:
+    """A worker begins with the first wait for a reply, which it does not give."""
     process = PhoneProcess(reach, f"{WORKERS}/0", lambda request: Dies(end))
     process.send(json.dumps({"do": "load"}))
+    with pytest.raises(Silence):
+        process.receive(1.0)
+    return process
+
+
+def ended(reach: Reach, phone: Phone, *, end: str = "kill -9 $$", kills: int = 3, log: str = "") -> Ending:
+    """How a worker ends while the phone's counter and log become these; {} in the log is its number."""
+    process = begun(reach, end)
     wait = f"cd {WORKERS}/0; until [ -e worker ]; do sleep 0.1; done; cat worker"
     number = reach.shell(wait).out.split()[0]
     phone.conditions.memory_kills(kills)
@@ -85,8 +93,7 @@ def test_another_end_is_not_the_killer_s(reach: Reach, phone: Phone) -> None:
 
 
 def test_what_bench_ended_was_not_killed_for_memory(reach: Reach, phone: Phone) -> None:
-    process = PhoneProcess(reach, f"{WORKERS}/0", lambda request: Dies(""))
-    process.send(json.dumps({"do": "load"}))
+    process = begun(reach, "")
     reach.shell(f"cd {WORKERS}/0; until [ -e worker ]; do sleep 0.1; done")
     phone.conditions.memory_kills(4)
     ending = process.end()
@@ -95,8 +102,7 @@ def test_what_bench_ended_was_not_killed_for_memory(reach: Reach, phone: Phone) 
 
 def test_a_phone_that_hides_its_counter(reach: Reach, phone: Phone) -> None:
     phone.conditions.write_proc("vmstat", "nr_free_pages 1")
-    process = PhoneProcess(reach, f"{WORKERS}/0", lambda request: Dies("kill -9 $$"))
-    process.send(json.dumps({"do": "load"}))
+    process = begun(reach, "kill -9 $$")
     reach.shell(f"cd {WORKERS}/0; until [ -e worker ]; do sleep 0.1; done; touch die")
     assert process.receive(30.0) is None
     assert not process.end(grace_seconds=5.0).killed_for_memory
