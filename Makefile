@@ -7,7 +7,7 @@ TEST_STAMP := $(VENV)/.installed-test
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e
 EXPORT_VENV := .venv-export
 
-.PHONY: bench test lint export-env clean
+.PHONY: bench test phones lint export-env clean
 
 bench: $(STAMP)  ## the main job: the quick set on this machine, a speedup table at the end
 	$(BIN)/bench run --models quick
@@ -19,6 +19,10 @@ test: $(TEST_STAMP)  ## everything that CI checks
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.phone.setup --vm
 	$(BIN)/pytest
+
+phones: $(TEST_STAMP)  ## the long runs on the emulated phone: every framework, every fault (half an hour)
+	$(BIN)/python -m tests.phone.setup
+	$(BIN)/pytest -m slow
 
 $(STAMP): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

@@ -14,6 +14,8 @@ from tests.phone.faults import FAULTS, Rig
 from tests.phone.fixtures import require_phone
 from tests.phone.host import AdbHome
 
+pytestmark = pytest.mark.slow
+
 LONG_S = 120.0
 WAITING_S = 4.0
 """Longer than the two blocks take."""

@@ -28,6 +28,8 @@ from tests.phone.host import AdbHome
 from tests.phone.networks import NETWORKS, write_every_kind
 from tests.phone.phone import Phone
 
+pytestmark = pytest.mark.slow
+
 FRAMEWORKS = ("ours", "ort", "mnn", "tflite", "ncnn")
 REFUSED = "tvm"
 QUICK = ("least_blocks=1", "most_blocks=1", "warm_up_seconds=0", "block_seconds=0.01", "probe_seconds=0")

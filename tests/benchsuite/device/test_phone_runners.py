@@ -16,6 +16,8 @@ from tests.external import HOSTILE, QUICK, WORDS, build_relu, row, staying_row, 
 from tests.phone.host import AdbHome
 from tests.phone.phone import Phone
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module")
 def relu(tmp_path_factory: pytest.TempPathFactory) -> Path:
