@@ -51,6 +51,7 @@ class Cable:
         self.port = free_port()
         self._listener.bind(("127.0.0.1", self.port))  # one that was asked for stays ours when nobody listens
         self._listener.listen(64)
+        self._opens.set()
         threading.Thread(target=self._accept, daemon=True, name="cable").start()
 
     def cut(self) -> None:
@@ -105,11 +106,12 @@ class Cable:
             if self._plugged and self._powered and not self._closed:
                 self._listener.listen(64)
                 self._opens.set()
-            else:
+            elif self._opens.is_set():
                 self._opens.clear()
-                if self._closed:
-                    self._opens.set()
+                # Only of one that listens: else whatever it accepts later is born shut down.
                 self._listener.shutdown(socket.SHUT_RDWR)
+            if self._closed:
+                self._opens.set()
 
     def _connect(self, client: socket.socket) -> None:
         try:

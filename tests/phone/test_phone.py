@@ -193,3 +193,12 @@ def test_a_full_disk_outlives_power_loss(
     assert "No space left on device" in done.stderr + done.stdout
     phone.reboot()
     assert (phone.tmp / "small").read_bytes() == small.read_bytes()
+
+
+def test_a_cable_that_is_pulled_twice_can_be_plugged_in(phone: Phone, adb_home: AdbHome) -> None:
+    phone.cable.cut()
+    phone.cable.cut()
+    phone.cable.plug()
+    adb_home.disconnect(phone.serial)
+    assert wait(lambda: "connected to" in adb_home.connect(phone.serial))
+    assert adb_home.shell(phone.serial, "echo here").stdout == "here\n"
