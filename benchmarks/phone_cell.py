@@ -1,6 +1,6 @@
 """Where the time of a cell on the test phone goes, beyond what the worker itself spends: by kind of call.
 
-python benchmarks/phone_cell.py [--blocks 10]
+python -m benchmarks.phone_cell [--blocks 10]
 """
 
 import argparse

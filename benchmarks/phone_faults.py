@@ -1,6 +1,6 @@
 """Faults at random points of a run on the test phone: what is lost, what is wrong, what is left over.
 
-python benchmarks/phone_faults.py [--faults 50] [--seed 0] [--seconds 2400] [--json FILE]
+python -m benchmarks.phone_faults [--faults 50] [--seed 0] [--seconds 2400] [--json FILE]
 
 Every fault strikes a `bench run` of its own (two small networks, `ours`), at a moment drawn between its first
 call and the time that an undisturbed run takes. Exit code 1 when anything was lost, wrong or left over.

@@ -1,6 +1,6 @@
 """How fast a file reaches the test phone over our link, verified and whole, against `adb push` by itself.
 
-python benchmarks/phone_push.py [--megabytes 1024] [--rounds 2]
+python -m benchmarks.phone_push [--megabytes 1024] [--rounds 2]
 """
 
 import argparse
