@@ -26,7 +26,7 @@ KERNEL_POLICY = replace(
     interval_width=0.03,
     probe_seconds=2.0,
 )
-"""A kernel takes less than a network: blocks are shorter, and a default run takes about five minutes. Percent
+"""A kernel takes less than a network: blocks are shorter. Percent
 of the peak stands in every row, so that the peak gets more time.
 """
 
