@@ -9,6 +9,7 @@ from pathlib import Path
 from models.errors import ModelError
 from models.model import Model
 from models.suggest import nearest
+from models.tiny_set import TINY, TINY_NETWORKS, tiny_model
 from models.zoo import GRAPHS, pinned_model, zoo_rows
 
 ALL = "all"
@@ -17,9 +18,14 @@ LIST_THEM = "`bench models list` shows the names"
 
 
 def sets() -> Mapping[str, tuple[str, ...]]:
-    """Every named set of the zoo and the names of its networks, in the zoo's order."""
+    """Every named set of the zoo and the names of its networks, in the zoo's order; `tiny` is not of it."""
     names = dict.fromkeys(name for row in zoo_rows() for name in row.sets)
     return {name: tuple(row.name for row in zoo_rows() if name in row.sets) for name in names}
+
+
+def has_name(model: Model) -> bool:
+    """Whether its name alone stands for the network: one of the zoo or of `tiny`, no file of the user's."""
+    return model.is_pinned or model.name in TINY_NETWORKS
 
 
 def all_models(graphs: Path = GRAPHS) -> tuple[Model, ...]:
@@ -30,7 +36,7 @@ def all_models(graphs: Path = GRAPHS) -> tuple[Model, ...]:
 def resolve(
     selection: str, dims: Mapping[str, int] | None = None, graphs: Path = GRAPHS
 ) -> tuple[Model, ...]:
-    """The networks of a selection: `all`, a set, a name, the path of an .onnx file, or several of these.
+    """The networks of a selection: `all` (of the zoo), a set, a name, the path of an .onnx file, or several.
 
     Order is kept, what is named twice is run once, and no two networks have the same name. `dims` binds
     symbolic dimensions of the user's files. Raises `ModelError` for names and dimensions that do not exist.
@@ -44,7 +50,10 @@ def resolve(
             names.extend(_zoo_names(part))
     own = _user_models(list(dict.fromkeys(files)), dims or {})
     rows = {row.name: row for row in zoo_rows()}
-    chosen = [own[name] if name in own else pinned_model(rows[name], graphs) for name in dict.fromkeys(names)]
+    chosen = [
+        own[name] if name in own else pinned_model(rows[name], graphs) if name in rows else tiny_model(name)
+        for name in dict.fromkeys(names)
+    ]
     unique: dict[tuple[str, str], Model] = {}
     for model in chosen:
         unique.setdefault((model.name, model.digest), model)
@@ -63,7 +72,8 @@ def _parts(selection: str) -> list[str]:
 def _zoo_names(part: str) -> tuple[str, ...]:
     """The names behind `all`, a set or a name, in any case."""
     single: dict[str, tuple[str, ...]] = {row.name: (row.name,) for row in zoo_rows()}
-    known = single | dict(sets()) | {ALL: tuple(single)}
+    tiny = {name: (name,) for name in TINY_NETWORKS} | {TINY: tuple(TINY_NETWORKS)}
+    known = single | dict(sets()) | {ALL: tuple(single)} | tiny
     names = known.get(part.lower())
     if names is not None:
         return names
@@ -80,7 +90,7 @@ def _user_models(files: list[str], dims: Mapping[str, int]) -> dict[str, Model]:
 
         models = {file: read_user_model(Path(file), dims) for file in files}
     _check_dims(models, dims)
-    taken = {row.name for row in zoo_rows()}
+    taken = {row.name for row in zoo_rows()} | set(TINY_NETWORKS)
     alike = Counter(name for name, _ in {(model.name, model.digest) for model in models.values()})
     for file, model in models.items():
         if alike[model.name] > 1:

@@ -16,6 +16,7 @@ from models.errors import BenchError
 from models.materialize import materialize
 from models.model import Model
 from models.suggest import nearest
+from models.tiny_set import TINY, TINY_NETWORKS
 from models.zoo import GRAPHS, zoo_rows
 from reports.as_rich import draw_rich
 from reports.table import Table, TableCell, cells
@@ -42,7 +43,10 @@ def list_models(form: str) -> None:
         return
     rows = tuple(_list_row(model) for model in models)
     title = "Networks with their published figures (`bench models show NAME` counts them)"
-    remarks = tuple(f"set {name}: {_members(names, len(models))}" for name, names in sets().items())
+    remarks = (
+        *(f"set {name}: {_members(names, len(models))}" for name, names in sets().items()),
+        f"set {TINY}, for slow devices and first tries, not of the zoo: {', '.join(TINY_NETWORKS)}",
+    )
     draw_rich(Table(title, LISTED, rows, remarks=remarks, text_columns=4), Console())
 
 

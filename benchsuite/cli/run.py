@@ -38,7 +38,7 @@ from benchsuite.policy import Policy
 from benchsuite.progress import Progress
 from benchsuite.record import RunOptions, RunStatus, Status
 from benchsuite.run import Job, execute, resumable
-from models.catalogue import resolve
+from models.catalogue import has_name, resolve
 from models.errors import BenchError
 from models.suggest import nearest
 from reports.as_rich import draw_rich
@@ -209,7 +209,7 @@ def read_options(request: Asked) -> RunOptions:
         raise BenchError("no framework was named", where="--frameworks", hint=f"of {', '.join(ADAPTERS)}")
     networks = resolve(_typed(request.models, "quick"), dims)
     return RunOptions(
-        models=tuple(model.name if model.is_pinned else str(model.graph.resolve()) for model in networks),
+        models=tuple(model.name if has_name(model) else str(model.graph.resolve()) for model in networks),
         frameworks=tuple(adapter(name).name for name in frameworks),
         device=_typed(request.device, "local"),
         threads=counts(_typed(request.threads, "1"), "--threads"),

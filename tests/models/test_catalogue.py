@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from onnx import TensorProto, helper
 
-from models.catalogue import all_models, resolve, sets
+from models.catalogue import all_models, has_name, resolve, sets
 from models.errors import ModelError
+from models.tiny_set import TINY_NETWORKS, write_tiny
 from models.zoo import zoo_rows
 
 Save = Callable[..., Path]
@@ -129,3 +130,24 @@ def test_listing_imports_neither_numpy_nor_onnx() -> None:
         [sys.executable, "-c", program], cwd=root, capture_output=True, text=True, check=True
     )
     assert done.stdout == "[]\n"
+
+
+def test_tiny_networks_have_names_of_their_own(graphs: Path) -> None:
+    """They are no part of `all`, are the same bytes at every call, and a user's file gives way to them."""
+    chosen = resolve("tiny", {}, graphs)
+    assert [model.name for model in chosen] == list(TINY_NETWORKS)
+    assert all(has_name(model) and not model.is_pinned for model in chosen)
+    assert [model.digest for model in resolve("TINY", {}, graphs)] == [model.digest for model in chosen]
+    assert not set(TINY_NETWORKS) & set(names("all", graphs))
+
+
+def test_a_users_file_with_a_tiny_networks_name(graphs: Path, tmp_path: Path) -> None:
+    name = next(iter(TINY_NETWORKS))
+    path = write_tiny("tiny-grouped", tmp_path / f"{name}.onnx")
+    assert names(f"{path},{name}", graphs) == [f"{name}.onnx", name]
+
+
+def test_a_tiny_network_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(ModelError, match="is not a folder"):
+        write_tiny("tiny-grouped", tmp_path / "file" / "net.onnx")

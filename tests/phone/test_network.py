@@ -22,7 +22,7 @@ from benchsuite.device.adb.phone import lock_phone
 from models.errors import BenchError
 from tests.phone.host import AdbHome
 from tests.phone.links import use_private_keys
-from tests.phone.networks import write_convolutions
+from tests.phone.networks import NETWORKS
 from tests.phone.phone import Phone
 
 ROOT = Path(__file__).parents[2]
@@ -57,7 +57,7 @@ def test_every_fact_without_an_adb(phone: Phone, no_adb: None) -> None:
 
 
 def test_a_run_of_ours(phone: Phone, no_adb: None, tmp_path: Path) -> None:
-    net = write_convolutions(tmp_path / "it's; $(touch pwned) é.onnx")
+    net = NETWORKS["convolutions"](tmp_path / "it's; $(touch pwned) é.onnx")
     small = [f"--set={one}" for one in ("least_blocks=2", "most_blocks=2", "block_seconds=0.01")]
     words = ["run", "--models", str(net), "--frameworks", "ours", "--device", f"tcp:{phone.serial}", *small]
     done = subprocess.run(

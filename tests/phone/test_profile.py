@@ -10,7 +10,7 @@ import pytest
 
 from tests.phone.host import AdbHome
 from tests.phone.links import use_private_keys
-from tests.phone.networks import write_convolutions
+from tests.phone.networks import NETWORKS
 from tests.phone.phone import Phone
 
 ROOT = Path(__file__).parents[2]
@@ -21,7 +21,7 @@ def test_ours_is_profiled_there(
     phone: Phone, adb_home: AdbHome, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     use_private_keys(adb_home, monkeypatch)
-    net = write_convolutions(tmp_path / "net.onnx")
+    net = NETWORKS["convolutions"](tmp_path / "net.onnx")
     words = ["profile", str(net), "--framework", "ours", "--format", "json"]
     done = subprocess.run(
         [sys.executable, "-m", "benchsuite.cli.main", *words, "--device", f"tcp:{phone.serial}"],
