@@ -89,10 +89,21 @@ def probe(serial: str, form: str) -> None:
         facts = {one.name: _as_json(found[one.name]) for one in PROBES}
         print_json("bench.probe/1", serial=serial, facts=facts)
         return
-    for one in PROBES:
-        fact = found[one.name]
-        text = fact.value if fact.value is not None else f"missing ({fact.reason})"
-        click.echo(f"{one.chapter:10} {one.name}: {text}")
+    for chapter in dict.fromkeys(one.chapter for one in PROBES):
+        click.echo(chapter)
+        for one in PROBES:
+            if one.chapter == chapter:
+                click.echo(_drawn(one.name, found[one.name]))
+
+
+def _drawn(name: str, found: Found) -> str:
+    """A fact below its name; what a terminal would obey is shown instead, for the text is the phone's."""
+    text = found.value if found.value is not None else f"missing ({found.reason})"
+    shown = (one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
+    first, *others = "".join(shown).split("\n")
+    if not others:
+        return f"  {name}: {first}"
+    return "\n".join((f"  {name}:", *(f"    {line}" for line in (first, *others))))
 
 
 def _as_json(found: Found) -> dict[str, str]:

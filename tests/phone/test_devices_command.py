@@ -7,6 +7,8 @@ import pytest
 from click.testing import CliRunner
 
 from benchsuite.cli.devices import command
+from benchsuite.cli.devices_phone import _drawn
+from benchsuite.device.adb.facts import Found
 from models.errors import BenchError
 from tests.cli.test_json import CHECKERS
 from tests.phone.host import AdbHome
@@ -64,3 +66,9 @@ def test_a_phone_that_is_not_there(adb_home: AdbHome, verb: str) -> None:
     done = CliRunner().invoke(command, [verb, "nowhere:1"])
     assert isinstance(done.exception, BenchError)
     assert "nowhere:1" in str(done.exception)
+
+
+def test_a_fact_is_drawn_below_its_name_and_orders_a_terminal_nothing() -> None:
+    assert _drawn("kernel", Found("5.4")) == "  kernel: 5.4"
+    assert _drawn("zones", Found("a=1\n\x1b[2Jb=2")) == "  zones:\n    a=1\n    \\x1b[2Jb=2"
+    assert _drawn("counters", Found(None, "no simpleperf")) == "  counters: missing (no simpleperf)"
