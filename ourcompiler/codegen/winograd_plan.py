@@ -26,6 +26,9 @@ MOST_ERROR = 2.0
 """What the expected error may be, relative to that of the direct convolution."""
 LEAST_GAIN = 1.2
 """What the estimate has to promise: it knows no caches."""
+OPERATIONS_FOR_A_BYTE = 64.0
+"""What a byte of memory that transformed weights take beyond plain ones has to save, in operations of the peak: a
+phone has few of them, and a convolution of many channels on a small image saves little for many."""
 FAR_BYTES = 2.0
 """Weights come from memory, where a byte costs about this many times what it does in the caches."""
 EFFICIENCY = 0.85
@@ -148,18 +151,24 @@ def _shape(group: Group, node: Node) -> Shape | None:
 
 
 def choose(shape: Shape, target: Target) -> int | None:
-    """Results of a tile along an axis, the cheapest of those that are accurate enough; None for the direct
-    convolution.
+    """Results of a tile along an axis, the cheapest of those that are accurate enough, with what their weights
+    take in memory as a part of the price; None for the direct convolution.
     """
-    rated = [
-        (seconds(shape, results, target), results)
-        for results in POINTS
-        if relative_error(transform(results), shape.inputs) <= MOST_ERROR
-    ]
-    if shape.inputs < target.lanes or not rated:
-        return None
-    best, results = min(rated)
-    return results if best * LEAST_GAIN < direct_seconds(shape, target) else None
+    direct = direct_seconds(shape, target)
+    rated: list[tuple[float, int | None]] = [(direct, None)]
+    for results in POINTS if shape.inputs >= target.lanes else ():
+        if relative_error(transform(results), shape.inputs) <= MOST_ERROR:
+            needed = seconds(shape, results, target)
+            if needed * LEAST_GAIN < direct:
+                rated.append((needed + _memory(shape, results, target), results))
+    return min(rated, key=lambda one: one[0])[1]
+
+
+def _memory(shape: Shape, results: int, target: Target) -> float:
+    """The price, in seconds, of the memory that transformed weights take beyond plain ones."""
+    more = transform(results).points ** 2 - TAPS**2
+    count = shape.groups * shape.inputs * shape.outputs * more
+    return OPERATIONS_FOR_A_BYTE * 4 * count / target.flops_per_second
 
 
 def relative_error(what: Transform, inputs: int) -> float:
