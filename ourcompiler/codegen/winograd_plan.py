@@ -27,8 +27,8 @@ MOST_ERROR = 2.0
 LEAST_GAIN = 1.2
 """What the estimate has to promise: it knows no caches."""
 OPERATIONS_FOR_A_BYTE = 64.0
-"""What a byte of memory that transformed weights take beyond plain ones has to save, in operations of the peak: a
-phone has few of them, and a convolution of many channels on a small image saves little for many."""
+"""What a byte of memory that transformed weights take beyond plain ones has to save, in operations of the
+peak: a convolution of many channels on a small image saves little for many bytes."""
 FAR_BYTES = 2.0
 """Weights come from memory, where a byte costs about this many times what it does in the caches."""
 EFFICIENCY = 0.85
@@ -151,8 +151,8 @@ def _shape(group: Group, node: Node) -> Shape | None:
 
 
 def choose(shape: Shape, target: Target) -> int | None:
-    """Results of a tile along an axis, the cheapest of those that are accurate enough, with what their weights
-    take in memory as a part of the price; None for the direct convolution.
+    """Results of a tile along an axis, the cheapest of those that are accurate enough; the memory of their
+    weights has a price too. None for the direct convolution.
     """
     direct = direct_seconds(shape, target)
     rated: list[tuple[float, int | None]] = [(direct, None)]
