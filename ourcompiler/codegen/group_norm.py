@@ -18,7 +18,7 @@ from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.nest import axis_order, store
 from ourcompiler.codegen.scope import Scope, delinear_names
 from ourcompiler.ir.graph import ABSENT, Node
-from ourcompiler.ir.index import ZERO, Affine
+from ourcompiler.ir.index import Affine
 from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
     TASK,
@@ -113,7 +113,7 @@ def lower(group: Group, node: Node, name: str, what: Plan, buffers: tuple[str, s
     return group.kernel(name, [scope], [writer.sum_up(), writer.combine(), writer.normalise()])
 
 
-@dataclass
+@dataclass(frozen=True, slots=True)
 class _Writer:
     group: Group
     node: Node
@@ -121,7 +121,6 @@ class _Writer:
     scope: Scope
     statistics: str
     factors: str
-    _channel: Affine = ZERO
 
     def sum_up(self) -> Phase:
         """Mean and sum of squares around it, of every channel of a block."""
@@ -139,11 +138,11 @@ class _Writer:
                 return apply("mul", found, found)
 
             self._add_up(sums, image, span, lambda value, channel: value)
-            with self._vectors() as (channel, _):
+            with self._vectors() as (channel, *_):
                 mean = apply("mul", Load(sums, channel, self.kind), inverse)
                 scope.emit(Store(self.statistics, plus(base, channel), mean))
             self._add_up(sums, image, span, apart)
-            with self._vectors() as (channel, _):
+            with self._vectors() as (channel, *_):
                 to = plus(plus(base, channel), index(what.channels))
                 scope.emit(Store(self.statistics, to, Load(sums, channel, self.kind)))
         return Phase(what.images * what.blocks, tuple(body))
@@ -193,8 +192,8 @@ class _Writer:
                 bias = self._given(elements, 2, place[1])
                 return value if bias is None else apply("add", value, splat(bias, value.kind.lanes))
 
-            with scope.loop(*span, 1, "p") as position, self._vectors() as (_, lane):
-                place = self._place(image, position)
+            with scope.loop(*span, 1, "p") as position, self._vectors() as (_, dim, lane):
+                place = self._place(image, position, dim)
                 elements = self.group.elements(scope, {self.node.output: ready}, lane)
                 for name in self.group.written:
                     found = elements.at(name, place)
@@ -247,32 +246,32 @@ class _Writer:
     ) -> None:
         """For every channel the sum over the positions, some of them at once."""
         scope = self.scope
-        with self._vectors() as (channel, _):
+        with self._vectors() as (channel, *_):
             scope.emit(Store(sums, channel, splat(Number(0.0, Kind(F32)), self.lanes)))
         count = apply("sub", span[1], span[0])
         whole = scope.let(apply("sub", span[1], apply("remainder", count, index(AT_ONCE))), "p")
         for start, stop, step in ((span[0], whole, AT_ONCE), (whole, span[1], 1)):
-            with scope.loop(start, stop, step, "p") as position, self._vectors() as (channel, lane):
+            with scope.loop(start, stop, step, "p") as position, self._vectors() as (channel, dim, lane):
                 elements = self.group.elements(scope, lane=lane)
                 value: Expr = Load(sums, channel, self.kind)
                 for number in range(step):
-                    place = self._place(image, plus(position, index(number)))
+                    place = self._place(image, plus(position, index(number)), dim)
                     one = splat(elements.at(self.node.inputs[0], place), self.lanes)
                     value = apply("add", value, term(one, channel))
                 scope.emit(Store(sums, channel, value))
 
     @contextmanager
-    def _vectors(self) -> Iterator[tuple[Name, Lane]]:
-        """The loop over the channels."""
+    def _vectors(self) -> Iterator[tuple[Name, Affine, Lane]]:
+        """The loop over the channels: its variable, the same as a dimension, its lanes."""
         scope = self.scope
         with scope.loop(index(0), index(self.what.channels), self.lanes, "c") as channel:
-            self._channel = scope.dim(self.what.channels, channel)
-            yield channel, Lane(len(scope.extents) - 1, self.lanes, True)
+            dim = scope.dim(self.what.channels, channel)
+            yield channel, dim, Lane(len(scope.extents) - 1, self.lanes, True)
 
-    def _place(self, image: Affine, position: Expr) -> Index:
+    def _place(self, image: Affine, position: Expr, channel: Affine) -> Index:
         scope, what = self.scope, self.what
         dim = scope.dim(what.positions, position)
-        return (image, self._channel, *scope.space.delinear(dim, what.spatial))
+        return (image, channel, *scope.space.delinear(dim, what.spatial))
 
     def _given(self, elements: Elements, number: int, channel: Affine) -> Expr | None:
         """The scale (1) or the bias (2) of a channel."""
