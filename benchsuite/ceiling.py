@@ -4,6 +4,10 @@ from dataclasses import dataclass
 
 from benchsuite.device.protocol import Facts
 
+SOURCE = "ceiling.source"
+OLDER_SOURCE = "a large matrix product, copies of memory"
+"""In runs that do not tell: there was one probe only."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
@@ -41,6 +45,11 @@ def ceiling_of(facts: Facts, threads: int) -> Ceiling | None:
     if not isinstance(flops, int | float) or not isinstance(traffic, int | float):
         return None
     return Ceiling(threads, float(flops), float(traffic)) if flops > 0 and traffic > 0 else None
+
+
+def source_of(facts: Facts) -> str:
+    """What the ceiling's figures are of: the probe of phones is another one than that of this machine."""
+    return str(facts.get(SOURCE) or OLDER_SOURCE)
 
 
 def work_of(facts: Facts, model: str) -> Work | None:
