@@ -5,7 +5,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchsuite.ceiling import SOURCE
+from benchsuite.ceiling import MISSING, SOURCE
 from benchsuite.client import WorkerClient, WorkerFailed
 from benchsuite.contestant import worker_cores
 from benchsuite.device.protocol import Device, DeviceLost, DeviceRestarted, Fact, Facts
@@ -30,10 +30,10 @@ def ceiling_facts(device: Device, threads: Iterable[int], policy: Policy) -> Fac
         try:
             reply = _probe(device, count, policy)
         except WorkerFailed as failed:  # a report without a roofline is better than no run
-            facts[f"ceiling.{count}t.missing"] = _reason(failed)
+            facts[f"ceiling.{count}t{MISSING}"] = _reason(failed)
             continue
         except DeviceLost as lost:
-            facts[f"ceiling.{count}t.missing"] = str(lost)
+            facts[f"ceiling.{count}t{MISSING}"] = str(lost)
             break  # the run meets it again, and ends so that it can be resumed
         if reply.get("source"):
             facts[SOURCE] = str(reply["source"])

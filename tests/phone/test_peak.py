@@ -168,3 +168,16 @@ def test_another_request_is_refused(device: AdbDevice) -> None:
     with pytest.raises(WorkerFailed, match="cannot answer `memory`"):
         worker.ask({"do": "memory"}, timeout_seconds=TIMEOUT_S)
     worker.close()
+
+
+def test_a_restart_leaves_it_out_and_holds_the_phone_still_anew(
+    device: AdbDevice, module_phone: Phone, adb_home: AdbHome
+) -> None:
+    restart = Timer(2.0, module_phone.reboot)
+    restart.start()
+    facts = ceiling_facts(device, (1,), Policy(probe_seconds=5.0))
+    restart.join()
+    assert list(facts) == ["ceiling.1t.missing"]
+    assert "was restarted" in str(facts["ceiling.1t.missing"])
+    power = adb_home.shell(module_phone.serial, "dumpsys power | grep Fixed").stdout
+    assert power.split() == ["mFixedPerformanceMode=true"]

@@ -4,7 +4,7 @@
  *
  * About SECONDS for arithmetic and again for memory. CORES: "7,6" gives each thread the core at its place, "-" leaves
  * them to the scheduler. MOST_BYTES bounds the memory of all threads. Every thread works until a moment that they
- * share, in steps of less than a millisecond: a slow core does less and keeps no fast one waiting, so the sum is what
+ * share, in steps of a fraction of a millisecond: a slow core does less and keeps no fast one waiting, so the sum is what
  * cores of different kinds do together. The best window counts, because a neighbour can only take away. Exit code 2
  * for wrong words, 1 when it cannot be measured; the reason is on stderr.
  */
@@ -20,9 +20,9 @@
 #include <sys/mman.h>
 #include <time.h>
 
-enum { MOST_THREADS = 256, LEAST_WINDOWS = 3, CHAINED = 4096, MEBIBYTE = 1 << 20, STEP_BYTES = MEBIBYTE / 2 };
+enum { MOST_THREADS = 256, LEAST_WINDOWS = 3, CHAINED = 4096, MEBIBYTE = 1 << 20, STEP_BYTES = MEBIBYTE / 4 };
 enum { PIECE_BYTES = 64 * MEBIBYTE, LEAST_PIECE_BYTES = 16 * MEBIBYTE };
-#define LONGEST_WINDOW_S 0.05
+#define LONGEST_WINDOW_S 0.01
 #define MOST_SECONDS 3600.0
 #define SOURCE "multiply-adds in registers, copies and reads in C"
 
