@@ -3,8 +3,9 @@ own, in ONNX Runtime and NumPy.
 
 python -m benchmarks.peak [--rounds 5] [--seconds 0.25]
 
-They take turns, and the best of all rounds counts: what else runs here can only take away. Where ONNX Runtime
-uses AVX-512 it can do twice what the C program can, which knows AVX2 here.
+They take turns, and the best of all rounds counts: what else runs here can only take away. The verdict is for
+a quiet machine: on a busy one the product's threads wait for one another, and those of the C program do not.
+Where ONNX Runtime uses AVX-512 it can do twice what the C program can, which knows AVX2 here.
 """
 
 import argparse
