@@ -13,6 +13,8 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
+SOURCE = "a matrix product in ONNX Runtime, copies and reads in NumPy"
+"""What the figures are of, as reports say it."""
 SIDE = 768
 """Rows, columns and depth of the product: its 7 MB are read from the caches, not from memory."""
 PIECE_BYTES = 64 * 2**20
@@ -20,11 +22,14 @@ PIECE_BYTES = 64 * 2**20
 LEAST_REPETITIONS = 3
 
 
-def probe(threads: int, seconds: float) -> dict[str, float]:
-    """Floating-point operations and bytes a second with `threads` threads; about `seconds` for each."""
+def probe(threads: int, seconds: float) -> dict[str, Any]:
+    """Floating-point operations and bytes a second with `threads` threads, about `seconds` for each; `source`
+    says of what.
+    """
     return {
         "flops_per_second": _flops_per_second(threads, seconds),
         "bytes_per_second": _bytes_per_second(threads, seconds),
+        "source": SOURCE,
     }
 
 

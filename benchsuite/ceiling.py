@@ -4,6 +4,12 @@ from dataclasses import dataclass
 
 from benchsuite.device.protocol import Facts
 
+SOURCE = "ceiling.source"
+MISSING = ".missing"
+"""End of the name of a fact, after the thread count: why it has no ceiling."""
+OLDER_SOURCE = "a large matrix product, copies of memory"
+"""In runs that do not tell: there was one probe only."""
+
 
 @dataclass(frozen=True, slots=True)
 class Ceiling:
@@ -41,6 +47,17 @@ def ceiling_of(facts: Facts, threads: int) -> Ceiling | None:
     if not isinstance(flops, int | float) or not isinstance(traffic, int | float):
         return None
     return Ceiling(threads, float(flops), float(traffic)) if flops > 0 and traffic > 0 else None
+
+
+def source_of(facts: Facts) -> str:
+    """What the ceiling's figures are of: the probe of phones is another one than that of this machine."""
+    return str(facts.get(SOURCE) or OLDER_SOURCE)
+
+
+def why_no_ceiling(facts: Facts) -> str:
+    """Why the probe of a run gave nothing; empty where that is not known, or there was none."""
+    found = [one for name, one in facts.items() if name.startswith("ceiling.") and name.endswith(MISSING)]
+    return str(found[0]) if found else ""
 
 
 def work_of(facts: Facts, model: str) -> Work | None:

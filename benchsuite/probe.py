@@ -3,11 +3,14 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
+from benchsuite.ceiling import MISSING, SOURCE
 from benchsuite.client import WorkerClient, WorkerFailed
 from benchsuite.contestant import worker_cores
-from benchsuite.device.protocol import Device, Fact, Facts
+from benchsuite.device.protocol import Device, DeviceLost, DeviceRestarted, Fact, Facts
 from benchsuite.policy import Policy
+from benchsuite.record import Outcome, Status
 from models.cache import is_complete, publish
 from models.dtypes import ELEMENT_TYPES
 from models.errors import ModelError
@@ -19,17 +22,29 @@ COUNTS_BYTES = 4096
 
 
 def ceiling_facts(device: Device, threads: Iterable[int], policy: Policy) -> Facts:
-    """Measure the device's ceiling at every thread count, in a worker; what fails is left out."""
+    """Measure the device's ceiling at every thread count, in a worker; what fails is left out and says why.
+    The source is what was measured.
+    """
     facts: dict[str, Fact] = {}
     for count in threads if policy.probe_seconds > 0 else ():
-        reply = _probe(device, count, policy)
+        try:
+            reply = _probe(device, count, policy)
+        except WorkerFailed as failed:  # a report without a roofline is better than no run
+            facts[f"ceiling.{count}t{MISSING}"] = _reason(failed)
+            continue
+        except DeviceLost as lost:
+            facts[f"ceiling.{count}t{MISSING}"] = str(lost)
+            break  # the run meets it again, and ends so that it can be resumed
+        if reply.get("source"):
+            facts[SOURCE] = str(reply["source"])
         for name in ("flops_per_second", "bytes_per_second"):
             if reply.get(name):
                 facts[f"ceiling.{count}t.{name}"] = round(reply[name])
     return facts
 
 
-def _probe(device: Device, threads: int, policy: Policy) -> Mapping[str, float]:
+def _probe(device: Device, threads: int, policy: Policy) -> Mapping[str, Any]:
+    """The worker's reply; raises `WorkerFailed`, and `DeviceLost` for a device that is gone."""
     worker = WorkerClient(device)
     request = {
         "do": "probe",
@@ -39,10 +54,17 @@ def _probe(device: Device, threads: int, policy: Policy) -> Mapping[str, float]:
     }
     try:
         return worker.ask(request, timeout_seconds=PROBE_TIMEOUT_SECONDS + 4 * policy.probe_seconds)
-    except WorkerFailed:
-        return {}  # a report without a roofline is better than no run
+    except DeviceRestarted as restart:
+        device.facts()  # a phone is held still anew
+        raise WorkerFailed(Outcome(Status.CRASHED, str(restart))) from restart
     finally:
         worker.kill()
+
+
+def _reason(failed: WorkerFailed) -> str:
+    """Why there is no figure, with the last thing that the worker said."""
+    said = failed.outcome.log_tail.strip().splitlines()
+    return ": ".join([failed.outcome.reason, *said[-1:]])
 
 
 def network_facts(models: Sequence[Model], cache: Path) -> Facts:

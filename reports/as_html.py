@@ -8,7 +8,7 @@ from importlib.resources import files
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
-from benchsuite.ceiling import ceiling_of
+from benchsuite.ceiling import ceiling_of, source_of
 from reports import plots
 from reports.ablation import ablation_tables, ablations
 from reports.breakdown import align
@@ -273,7 +273,7 @@ def _rooflines(data: RunData) -> dict[str, Any]:
     ceilings = [ceiling_of(data.run.facts, threads) for threads in data.run.options.threads]
     known = [one for one in ceilings if one]
     text = (
-        "The roof is what the device was seen to do in this run: a large matrix product, copies of memory."
+        f"The roof is what the device was seen to do in this run: {source_of(data.run.facts)}."
         " A dot is a network in a framework; what it must read at least are its weights and inputs."
     )
     found = [

@@ -2,7 +2,7 @@
 
 from dataclasses import fields
 
-from benchsuite.ceiling import ceiling_of
+from benchsuite.ceiling import SOURCE, ceiling_of
 from benchsuite.device.protocol import Facts
 from benchsuite.gate import TOLERANCES
 from benchsuite.policy import Policy
@@ -91,7 +91,10 @@ def _ceilings(data: RunData) -> str:
         for one in found
         if one
     ]
-    return f"The device reached {listed(texts)} in the same run." if texts else ""
+    if not texts:
+        return ""
+    source = _fact(data.run.facts, SOURCE)
+    return f"The device reached {listed(texts)} in the same run{f' ({source})' if source else ''}."
 
 
 def _fact(facts: Facts, name: str) -> str:

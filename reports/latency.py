@@ -2,6 +2,7 @@
 of the roofline and output error of every cell.
 """
 
+from benchsuite.ceiling import SOURCE, source_of, why_no_ceiling
 from reports.cells import Cell, Group, RunData
 from reports.footnotes import Footnotes
 from reports.roofline import NO_CEILING, PUBLISHED, Position, position, work_in
@@ -69,7 +70,10 @@ def _remarks(data: RunData) -> tuple[str, ...]:
     places = [place for group, name in counted if (place := place_of(data, group, name))]
     remarks = []
     if places and all(place.share is None for place in places):
-        remarks.append(NO_CEILING)
+        why = why_no_ceiling(data.run.facts)
+        remarks.append(f"no percent of the roofline: {why}" if why else NO_CEILING)
+    elif places and SOURCE in data.run.facts:
+        remarks.append(f"percent of the roofline: of {source_of(data.run.facts)}, measured in the same run")
     if any(_is_guess(cell) for group in data.groups for cell in group.cells.values()):
         remarks.append(PREPARED)
     if any(work_in(data.run.facts, model)[1] for model in {group.key.model for group, _ in counted}):

@@ -47,7 +47,7 @@ class Recording:
     latency_ns: Mapping[str, float] = field(default_factory=lambda: {"*": 1e6})
     telemetry: Mapping[str, Any] = field(default_factory=dict)
     faults: tuple[Fault, ...] = ()
-    probe: Mapping[str, float] = field(default_factory=dict)
+    probe: Mapping[str, Any] = field(default_factory=dict)
 
 
 def read_recording(path: Path) -> Recording:

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from benchsuite.ceiling import Work, ceiling_of, work_of
+from benchsuite.ceiling import OLDER_SOURCE, Work, ceiling_of, source_of, work_of
 from benchsuite.device.local import LocalDevice
+from benchsuite.device.protocol import DeviceLost, DeviceRestarted, Facts, Process
 from benchsuite.device.replay import Fault, Recording, ReplayDevice
 from benchsuite.journal import Journal
 from benchsuite.policy import Policy
@@ -27,15 +28,58 @@ def test_this_machine_has_a_ceiling() -> None:
         device.close()
     ceiling = ceiling_of(facts, 1)
     assert ceiling is not None
+    assert "ONNX Runtime" in source_of(facts)
     assert ceiling.flops_per_second > 1e9
     assert ceiling.bytes_per_second > 1e8
     assert ceiling_of(facts, 2) is None
 
 
 @pytest.mark.parametrize("kind", ["hang", "crash", "garbage", "error"])
-def test_a_probe_that_fails_leaves_facts_out(kind: str) -> None:
+def test_a_probe_that_fails_says_why_and_ends_nothing(kind: str) -> None:
     device = ReplayDevice("replay:x", Recording({}, [1.0], faults=(Fault("*", kind, "probe"),)))
-    assert ceiling_facts(device, (1, 2), QUICK) == {}
+    facts = ceiling_facts(device, (1, 2), QUICK)
+    assert list(facts) == ["ceiling.1t.missing", "ceiling.2t.missing"]
+    assert all(facts.values())
+    assert ceiling_of(facts, 1) is None
+
+
+class Lost(ReplayDevice):
+    """A device that is gone, or restarted, when it is asked for its ceiling."""
+
+    def __init__(self, reason: DeviceLost) -> None:
+        super().__init__("replay:x", Recording({}, [1.0]))
+        self.reason, self.looks = reason, 0
+
+    def spawn(self, module: str, environment: str) -> Process:
+        process: Process = super().spawn(module, environment)
+
+        def send(line: str) -> None:
+            raise self.reason
+
+        process.send = send  # type: ignore[method-assign]
+        return process
+
+    def facts(self) -> Facts:
+        self.looks += 1
+        return super().facts()
+
+
+def test_a_device_that_is_gone_is_not_asked_again() -> None:
+    device = Lost(DeviceLost("it did not come back"))
+    assert ceiling_facts(device, (1, 2), QUICK) == {"ceiling.1t.missing": "it did not come back"}
+
+
+def test_a_device_that_restarted_is_entered_anew() -> None:
+    device = Lost(DeviceRestarted("it was restarted"))
+    facts = ceiling_facts(device, (1, 2), QUICK)
+    assert facts == {f"ceiling.{count}t.missing": "it was restarted" for count in (1, 2)}
+    assert device.looks == 2
+
+
+def test_what_was_measured_is_told() -> None:
+    recording = Recording({}, [1.0], probe={"flops_per_second": 1.0, "bytes_per_second": 1.0, "source": "a"})
+    assert source_of(ceiling_facts(ReplayDevice("replay:x", recording), (1,), QUICK)) == "a"
+    assert source_of({}) == OLDER_SOURCE
 
 
 def test_a_recording_without_a_probe_has_no_ceiling() -> None:

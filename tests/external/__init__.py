@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper
 
-from benchsuite.device.sampler.build import FLAGS, TARGETS
+from benchsuite.device.build import FLAGS, TARGETS
 from models.tiny_graphs import write_graph
 from ourcompiler.toolchain import compiler
 

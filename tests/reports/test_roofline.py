@@ -78,3 +78,16 @@ def test_runs_with_a_probe_have_a_share(write_run: Callable, good: Outcome, ceil
     table = latency_table(write_run(groups, ("ort",), facts=ceilings))
     assert [[cell.text for cell in row][8:10] for row in table.rows] == [["50", "50%"], ["1", "20% m"]]
     assert table.remarks == ()
+
+
+def test_what_the_percent_is_of_is_said(write_run: Callable, good: Outcome, ceilings: Mapping) -> None:
+    groups = {("swin", 1): {"ort": (90.0, good)}}
+    table = latency_table(write_run(groups, ("ort",), facts={**ceilings, "ceiling.source": "this and that"}))
+    assert table.remarks == ("percent of the roofline: of this and that, measured in the same run",)
+
+
+def test_why_a_probe_gave_nothing_is_said(write_run: Callable, good: Outcome, ceilings: Mapping) -> None:
+    known = {name: fact for name, fact in ceilings.items() if not name.startswith("ceiling.")}
+    groups = {("swin", 1): {"ort": (90.0, good)}}
+    table = latency_table(write_run(groups, ("ort",), facts={**known, "ceiling.1t.missing": "it is full"}))
+    assert table.remarks == ("no percent of the roofline: it is full",)

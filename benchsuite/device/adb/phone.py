@@ -21,6 +21,7 @@ from benchsuite.device.adb.facts import cores_of, parse_probe, probe_script, run
 from benchsuite.device.adb.files import SCRATCH, WORKERS, PhoneFiles
 from benchsuite.device.adb.hold import hold, release, state_file
 from benchsuite.device.adb.ours import TARGET, OursRunner, Place, RawOutputs
+from benchsuite.device.adb.peak import PeakRunner
 from benchsuite.device.adb.process import PhoneProcess, Runner, RunnerRefusal, end_orphans
 from benchsuite.device.adb.python import PythonRunner, version_there, why_no_python
 from benchsuite.device.adb.reach import REATTACH_S, Reach, Say, nothing
@@ -222,10 +223,12 @@ class AdbDevice:
 
     def _runner(self, folder: str, request: Mapping[str, Any]) -> Runner:
         """The program for a first request."""
+        place = Place(folder, self._local.__getitem__, self.push, self._scratch)
+        if request["do"] == "probe":
+            return PeakRunner(place, MACHINE)
         framework = base_name(str(request.get("framework", "")))
         if not framework:
             raise RunnerRefusal(f"a phone cannot answer `{request['do']}` before a network is loaded")
-        place = Place(folder, self._local.__getitem__, self.push, self._scratch)
         if framework == OURS:
             return OursRunner(place, self._raw)
         row = adapter(framework)
