@@ -98,9 +98,9 @@ class NetworkLink:
         )
         return unframed(mark, raw)
 
-    def push(self, local: Path, remote: str) -> None:
+    def push(self, local: Path, remote: str, then: str = "") -> None:
         """Put a file there; sent beside its place, compared, renamed."""
-        push_whole(self, local, remote, lambda part: self._send(local, part, remote))
+        push_whole(self, local, remote, lambda part: self._send(local, part, remote), then)
 
     def pull(self, remote: str, local: Path) -> None:
         """Bring a file here; received beside its place, compared, renamed."""
