@@ -18,6 +18,7 @@ from typing import Any
 from benchsuite.cli.run import Asked, make_job, read_options
 from benchsuite.client import WorkerClient
 from benchsuite.device.adb.binary import find_adb
+from benchsuite.device.adb.files import PhoneFiles
 from benchsuite.device.adb.phone import AdbDevice
 from benchsuite.device.adb.process import PhoneProcess
 from benchsuite.device.adb.server import AdbServerLink
@@ -35,7 +36,7 @@ MEASURED: tuple[tuple[type, str, str], ...] = (
     (AdbDevice, "_leave", "phone: leave"),
     (AdbDevice, "ready", "cell: state before"),
     (AdbDevice, "telemetry", "cell: state"),
-    (AdbDevice, "push", "cell: push"),
+    (PhoneFiles, "bring", "cell: push"),
     (AdbDevice, "pull", "cell: pull"),
     (PhoneProcess, "_start", "cell: start"),
     (PhoneProcess, "receive", "cell: requests"),

@@ -110,8 +110,10 @@ class Contestant:
             )
         )
 
-    def turn(self, position: int) -> Turn:
-        """One timed turn of a block; raises `WorkerFailed`."""
+    def turn(self, position: int, *, last: bool = False) -> Turn:
+        """One timed turn of a block, of whose last the device's state is asked for next; raises
+        `WorkerFailed`.
+        """
         loading = self.cell.loading
         assert loading is not None
         typical_seconds = max(loading.warm_up_ns[-2:]) / NANO
@@ -120,6 +122,8 @@ class Contestant:
         limit = policy.run_timeout_seconds + SLOWER_THAN_EXPECTED * typical_seconds * (
             loading.iterations + rewarm
         )
+        if last:
+            self._context.device.expect_telemetry()
         reply = self._ask({"do": "run", "iterations": loading.iterations, "rewarm": rewarm}, limit)
         self._has_run = True
         accounts = self._context.accounts

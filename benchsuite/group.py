@@ -145,13 +145,13 @@ class GroupRunner:
         guessed = int(self._group.model.weight_byte_count * WEIGHT_COPIES) + WORKER_BASE_BYTES
         known = contestant.memory_loaded_bytes
         needed = known + WORKER_BASE_BYTES if known else guessed
-        for other in sorted(self._contestants, key=lambda one: one.load_ns):
+        others = [one for one in self._contestants if one.loaded and one is not contestant]
+        for other in sorted(others, key=lambda one: one.load_ns):
             available = self._context.device.telemetry().memory_available_bytes
             if available is None or needed <= available:
                 return
-            if other.loaded and other is not contestant:
-                self._say_in_turns()
-                self._guarded(other, partial(self._wind_up, other), may_restart=False)
+            self._say_in_turns()
+            self._guarded(other, partial(self._wind_up, other), may_restart=False)
 
     def _say_in_turns(self) -> None:
         if not self._in_turns:
@@ -182,7 +182,7 @@ class GroupRunner:
         before = context.device.ready(context.policy, self._step)
         turns: dict[str, Turn] = {}
         for position, contestant in enumerate(order):
-            turn = self._turn(contestant, position)
+            turn = self._turn(contestant, position, last=contestant is order[-1])
             if turn is not None:
                 turns[contestant.name] = turn
         if not turns:
@@ -192,16 +192,16 @@ class GroupRunner:
         self._blocks.append(block)
         self._report()
 
-    def _turn(self, contestant: Contestant, position: int) -> Turn | None:
+    def _turn(self, contestant: Contestant, position: int, *, last: bool) -> Turn | None:
         """One turn; a worker that dies in it is started anew as often as the policy allows."""
         turns: list[Turn] = []
-        self._guarded(contestant, lambda: turns.append(self._take_turn(contestant, position)))
+        self._guarded(contestant, lambda: turns.append(self._take_turn(contestant, position, last=last)))
         return turns[0] if turns else None
 
-    def _take_turn(self, contestant: Contestant, position: int) -> Turn:
+    def _take_turn(self, contestant: Contestant, position: int, *, last: bool) -> Turn:
         if not contestant.loaded:
             self._start(contestant)
-        return contestant.turn(position)
+        return contestant.turn(position, last=last)
 
     def _guarded(
         self, contestant: Contestant, action: Callable[[], None], *, may_restart: bool = True

@@ -9,6 +9,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from typing import Any
 from ourcompiler.errors import CompileError
 
 SCHEMA = "ourcompiler.fusion-profile/1"
+WRITE_HINT = "name a file in a folder that can be written"
 HINT = "write it with `bench compile NET --profile-fusion FILE`"
 MOST_BYTES = 1 << 28
 MOST_COUNT, MOST_NS = 1 << 32, 1e18
@@ -158,6 +160,9 @@ def write(database: Database, path: Path) -> None:
         beside.write_text(text, encoding="utf-8")
         os.replace(beside, path)
     except OSError as error:
-        raise CompileError(f"the database cannot be written: {error}", where=str(path)) from error
+        raise CompileError(
+            f"the database cannot be written: {error.strerror or error}", where=str(path), hint=WRITE_HINT
+        ) from error
     finally:
-        beside.unlink(missing_ok=True)
+        with suppress(OSError):  # of a folder that is none, for example
+            beside.unlink(missing_ok=True)

@@ -3,8 +3,9 @@
 import click
 from rich.console import Console
 
-from benchsuite.cli.devices_phone import draw_rows, probe, restore, rows
+from benchsuite.cli.devices_phone import draw_rows, probe, restore
 from benchsuite.cli.devices_provision import command as provision
+from benchsuite.cli.devices_rows import rows
 from benchsuite.cli.options import format_option, print_json
 from benchsuite.device.catalogue import KINDS
 from benchsuite.device.host import host_facts

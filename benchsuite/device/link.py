@@ -2,6 +2,7 @@
 whole.
 """
 
+import base64
 import hashlib
 import secrets
 import shlex
@@ -20,8 +21,12 @@ WHOLE_HASH_BYTES = 8 * PIECE_BYTES
 PART = ".part"
 NETWORK = "tcp:"
 """Before the name of a phone that is reached without an adb server."""
-DAMAGED = 9
-"""Exit code of scripts that find no file, or another than was sent."""
+DAMAGED, NO_ROOM = 9, 43
+"""Exit codes of scripts: of those that find no file, or another than was sent; and of those that cannot
+write.
+"""
+SMALL_DIGITS = 6
+"""A file of fewer digits of bytes comes in the answer itself: a transfer is one call more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +62,11 @@ class Link(Protocol):
     def shell(self, script: str, timeout_s: float = SHELL_TIMEOUT_S) -> Answer:
         """Run a script with the phone's shell. What it started in the background lives on."""
 
-    def push(self, local: Path, remote: str) -> None:
-        """Put a file there, whole or not at all; raises `PhoneFull`, and `BenchError` for another refusal."""
+    def push(self, local: Path, remote: str, then: str = "") -> None:
+        """Put a file there, whole or not at all, and run a script in the call that puts it in its place: it
+        is run again when that call is lost. Raises `PhoneFull`, also when that script cannot write (exit
+        code `NO_ROOM`), and `BenchError` for another refusal.
+        """
 
     def pull(self, remote: str, local: Path) -> None:
         """Bring a file here, whole or not at all; raises `BenchError` when it is not there."""
@@ -104,16 +112,31 @@ def transfer_limit_s(byte_count: int) -> float:
     return SHELL_TIMEOUT_S + byte_count / LEAST_BYTES_A_SECOND
 
 
-def digest_script(path: str, byte_count: int) -> str:
-    """Shell that prints size and digest of a file: of all of it, or of a big one's first and last megabyte.
+ENDS = f"{{ head -c {PIECE_BYTES} %(path)s; tail -c {PIECE_BYTES} %(path)s; }} | sha256sum"
+"""A stream that was cut or torn shows in size and end, and hashing gigabytes takes longer than sending
+them: of a big file the first and the last megabyte.
+"""
 
-    A stream that was cut or torn shows in size and end, and hashing gigabytes takes longer than sending them.
-    """
+
+def digest_script(path: str, byte_count: int) -> str:
+    """Shell that prints size and digest of a file, of all of it unless it is big."""
     quoted = shlex.quote(path)
     size = f"[ -f {quoted} ] && stat -c %s {quoted} || exit {DAMAGED}; "
-    if byte_count <= WHOLE_HASH_BYTES:
-        return f"{size}sha256sum < {quoted}"
-    return f"{size}{{ head -c {PIECE_BYTES} {quoted}; tail -c {PIECE_BYTES} {quoted}; }} | sha256sum"
+    return size + (f"sha256sum < {quoted}" if byte_count <= WHOLE_HASH_BYTES else ENDS % {"path": quoted})
+
+
+def tell_script(path: str) -> str:
+    """The same for a file whose size is not known yet; a small one itself follows, as base64.
+
+    A shell's numbers may end at 2^31: digits are counted first.
+    """
+    quoted = shlex.quote(path)
+    return (
+        f"[ -f {quoted} ] && s=$(stat -c %s {quoted}) || exit {DAMAGED}\n"
+        f'if [ "${{#s}}" -lt 10 ] && [ "$s" -le {WHOLE_HASH_BYTES} ]; then d=$(sha256sum < {quoted})\n'
+        f"else d=$({ENDS % {'path': quoted}}); fi\n"
+        f'echo "$s ${{d%% *}}"; [ "${{#s}}" -ge {SMALL_DIGITS} ] || base64 {quoted} 2>/dev/null; true'
+    )
 
 
 def local_digest(path: Path, byte_count: int) -> str:
@@ -129,15 +152,7 @@ def local_digest(path: Path, byte_count: int) -> str:
     return digest.hexdigest()
 
 
-def remote_size(link: Link, remote: str) -> int:
-    """Bytes of a file on the phone; raises `BenchError` when there is none."""
-    answer = link.shell(f"[ -f {shlex.quote(remote)} ] && stat -c %s {shlex.quote(remote)}")
-    if answer.code or not answer.out.strip().isdecimal():
-        raise BenchError("there is no such file on the phone", where=f"{link.serial}:{remote}")
-    return int(answer.out)
-
-
-def push_whole(link: Link, local: Path, remote: str, send: Callable[[str], None]) -> None:
+def push_whole(link: Link, local: Path, remote: str, send: Callable[[str], None], then: str = "") -> None:
     """Send to `remote`.part, compare, rename: `remote` is never half a file. `send` moves the bytes."""
     part, size = remote + PART, local.stat().st_size
     send(part)
@@ -146,37 +161,55 @@ def push_whole(link: Link, local: Path, remote: str, send: Callable[[str], None]
     script = (
         f"t=$({digest_script(part, size)}); set -- $t\n"
         f'[ "$1 $2" = "{expected}" ] || {{ rm -f {quoted}; exit {DAMAGED}; }}\n'
-        f"mv -f {quoted} {place}"
+        f"mv -f {quoted} {place} || exit 1\n{then}"
     )
     answer = link.shell(script, transfer_limit_s(size))
     if answer.code == DAMAGED:
         raise LinkDown(f"{local.name} arrived damaged")
     if answer.code:
-        raise refused(link, "a file could not be put in its place", answer.err, remote)
+        raise refused(link, "a file could not be put in its place", answer.err, remote, answer.code)
 
 
 def pull_whole(link: Link, remote: str, local: Path, receive: Callable[[Path], None]) -> None:
-    """The other way round: beside its place, compared, renamed."""
+    """The other way round: received beside its place, compared, renamed. `receive` moves the bytes of a file
+    that did not come along with its digest.
+    """
+    said = link.shell(tell_script(remote))
+    if said.code == DAMAGED:
+        raise BenchError("there is no such file on the phone", where=f"{link.serial}:{remote}")
+    expected, _, text = said.out.partition("\n")
+    if not expected.partition(" ")[2]:
+        raise refused(link, "a file cannot be read", said.err, remote)
     part = local.with_name(local.name + PART)
     try:
-        try:
+        if not _came_along(text, part, expected):
             receive(part)
-        except BenchError:
-            remote_size(link, remote)  # says so when there is none
-            raise
-        size = part.stat().st_size
-        answer = link.shell(digest_script(remote, size), transfer_limit_s(size))
-        if answer.out.split()[:2] != [str(size), local_digest(part, size)]:
+        if _told(part) != expected:
             raise LinkDown(f"{local.name} arrived damaged")
         part.replace(local)
     finally:
         part.unlink(missing_ok=True)
 
 
-def refused(link: Link, what: str, complaint: str, remote: str) -> BenchError:
+def _came_along(text: str, part: Path, expected: str) -> bool:
+    """Whether a file's own text followed its digest; a phone may have no base64."""
+    try:
+        part.write_bytes(base64.b64decode(text))
+    except ValueError:
+        return False
+    return _told(part) == expected
+
+
+def _told(path: Path) -> str:
+    """What `tell_script` says of a file that is the same as the one here."""
+    size = path.stat().st_size
+    return f"{size} {local_digest(path, size)}"
+
+
+def refused(link: Link, what: str, complaint: str, remote: str, code: int | None = None) -> BenchError:
     """The phone's own refusal as an error; no space has an error of its own."""
     text = " ".join(complaint.split())
-    if "No space left" in text:
+    if code == NO_ROOM or "No space left" in text:
         return PhoneFull(
             "the phone's storage is full",
             where=f"{link.serial}:{remote}",

@@ -68,6 +68,9 @@ class LocalDevice(OnThisMachine):
         code = code_folder(self._scratch, environment)
         return LocalProcess([str(interpreter(environment)), "-m", module], self._scratch, code)
 
+    def expect_telemetry(self) -> None:
+        """Nothing to be saved."""
+
     def telemetry(self) -> Telemetry:
         """Clock, temperature, load and memory from /proc and /sys."""
         return host_telemetry()

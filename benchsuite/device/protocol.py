@@ -90,8 +90,8 @@ class Device(Protocol):
         """What a reader of the numbers must know about this device."""
 
     def push(self, path: Path, companions: Sequence[Path] = ()) -> str:
-        """Make a file readable there, with the files that it needs beside it; returns its path there.
-        Idempotent.
+        """Make a file readable there for every worker that is asked to load it, with the files that it needs
+        beside it; returns its path there. Idempotent.
         """
 
     def pull(self, remote: str, path: Path) -> None:
@@ -108,6 +108,11 @@ class Device(Protocol):
 
     def telemetry(self) -> Telemetry:
         """State at this moment; must cost little: it is asked before and after every block."""
+
+    def expect_telemetry(self) -> None:
+        """Say that the state will be asked for after the next reply of a worker, and before anything else: a
+        device that is far away can bring both at once.
+        """
 
     def ready(self, policy: Policy, say: Callable[[str], None]) -> Telemetry:
         """Wait until the device is fit to be measured, as long as the policy allows; returns its state

@@ -125,6 +125,9 @@ class ReplayDevice(OnThisMachine):
         """A worker that answers the requests of `adapters.worker` from the recording."""
         return ReplayProcess(self)
 
+    def expect_telemetry(self) -> None:
+        """Nothing to be saved."""
+
     def telemetry(self) -> Telemetry:
         """The recorded state."""
         return Telemetry(**self.recording.telemetry)

@@ -189,6 +189,17 @@ def test_enough_memory_keeps_all_workers(make_job: MakeJob, replay: MakeReplay, 
     assert device.spawned == {"ort": 1, "ort-noopt": 1}
 
 
+def test_the_last_turn_of_a_block_brings_the_state_along(
+    make_job: MakeJob, replay: MakeReplay, journal: Journal, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    device = replay()
+    monkeypatch.setattr(device, "expect_telemetry", lambda: device.requests.append("expect"))
+    execute(make_job(device))
+    blocks = len(one_group(journal).blocks)
+    assert "".join(one[0] for one in device.requests).count("rer" * blocks) == 1
+    assert device.requests.count("expect") == blocks
+
+
 def test_a_steady_group_ends_early(make_job: MakeJob, replay: MakeReplay, journal: Journal) -> None:
     execute(make_job(replay(noise=0.0), policy=Policy()))
     assert len(one_group(journal).blocks) == Policy().least_blocks

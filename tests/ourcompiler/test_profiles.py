@@ -210,3 +210,15 @@ def test_what_is_computed_often_again_does_not_pay() -> None:
     assert once.pays
     assert not often.pays
     assert once.separate_ns == often.separate_ns
+
+
+@pytest.mark.parametrize("place", ["file/one.json", "file/folder/one.json", "folder"])
+def test_a_place_that_cannot_be_written(tmp_path: Path, place: str) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(
+        CompileError, match=r"the database cannot be written: .*\n  try: name a file"
+    ) as error:
+        profiles.write(Database(), tmp_path / place)
+    assert error.value.where == str(tmp_path / place)
+    assert sorted(one.name for one in tmp_path.iterdir()) == ["file", "folder"]

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from benchsuite.device.link import NETWORK, Link, LinkDown, LinkTimeout, PhoneFull
+from benchsuite.device.adb import network, server
+from benchsuite.device.link import NETWORK, NO_ROOM, Link, LinkDown, LinkTimeout, PhoneFull, pull_whole
 from models.errors import BenchError
 from tests.phone.host import AdbHome
 from tests.phone.links import KINDS, link_to
@@ -118,6 +119,42 @@ def test_files_arrive_whole(steady: Link, size: int, tmp_path: Path) -> None:
     steady.pull(f"{TMP}/file", back)
     assert back.read_bytes() == file.read_bytes()
     assert steady.shell(f"cd {TMP}; ls; rm file").out.split() == ["file"]
+
+
+def test_a_script_goes_with_a_file(steady: Link, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"whole")
+    steady.push(file, f"{TMP}/file", f"cp {TMP}/file {TMP}/then")
+    assert steady.shell(f"cd {TMP}; cat then; rm file then").out == "whole"
+    with pytest.raises(PhoneFull, match="the phone's storage is full"):
+        steady.push(file, f"{TMP}/file", f"false || exit {NO_ROOM}")
+    with pytest.raises(BenchError, match="in its place: complained"):
+        steady.push(file, f"{TMP}/file", "echo complained >&2; exit 7")
+    assert steady.shell(f"cd {TMP}; ls; rm file").out.split() == ["file"]
+
+
+@pytest.mark.parametrize("size", [99_999, 100_000])
+def test_a_small_file_needs_no_transfer(
+    steady: Link, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, size: int
+) -> None:
+    file, back = tmp_path / "file", tmp_path / "back"
+    file.write_bytes(_noise(size))
+    steady.push(file, f"{TMP}/file")
+    transfers = list[str]()
+
+    def counted(one: Link, remote: str, local: Path, receive: Callable[[Path], None]) -> None:
+        def noted(part: Path) -> None:
+            transfers.append(remote)
+            receive(part)
+
+        pull_whole(one, remote, local, noted)
+
+    for module in (network, server):
+        monkeypatch.setattr(module, "pull_whole", counted)
+    steady.pull(f"{TMP}/file", back)
+    assert back.read_bytes() == file.read_bytes()
+    assert len(transfers) == (size >= 100_000)
+    steady.shell(f"rm {TMP}/file")
 
 
 def test_what_is_not_there(steady: Link, tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from models.errors import BenchError
 
 LIST_TIMEOUT_S = 20.0
 READY = "device"
+NO_ANSWER = "no answer"
+"""What adb has no word for: a phone that is named, and was not reached over the network."""
 ADVICE: Mapping[str, str] = {
     READY: "",
     "unauthorized": 'unlock the phone and accept "Allow USB debugging?"; if it does not ask: Developer'
@@ -24,6 +26,8 @@ ADVICE: Mapping[str, str] = {
     "recovery": "the phone is in its recovery: start Android",
     "bootloader": "the phone is in its bootloader: start Android",
     "sideload": "the phone waits for an update: start Android",
+    NO_ANSWER: "is it on and in the same network, and does its adbd listen? Over USB, after each restart of"
+    " the phone: `adb tcpip 5555`",
 }
 NONE_ADVICE = (
     "plug the phone in, switch on Developer options and USB debugging, use a cable that carries data;"

@@ -9,7 +9,7 @@ from benchsuite.device.adb.network import NetworkLink
 from benchsuite.device.adb.phone import AdbDevice
 from benchsuite.device.adb.profiles import Profile, profiles
 from benchsuite.device.adb.server import AdbServerLink
-from benchsuite.device.link import NETWORK, Link
+from benchsuite.device.link import NETWORK, SHELL_TIMEOUT_S, Link
 from models.errors import BenchError
 
 
@@ -21,6 +21,8 @@ def open_phone(name: str) -> AdbDevice | None:
     if name.startswith(NETWORK):
         return AdbDevice(name, open_link(name))
     profile = profiles().get(name)
+    if profile is not None and profile.address:
+        return AdbDevice(name, open_link(profile.address))
     try:
         adb = find_adb()
     except BenchError:
@@ -49,15 +51,16 @@ def open_link(serial: str) -> Link:
     return AdbServerLink(adb, serial)
 
 
-def properties_of(adb: Adb, serial: str) -> Mapping[str, str]:
+def properties_of(link: Link, timeout_s: float = SHELL_TIMEOUT_S) -> Mapping[str, str]:
     """What a phone says of itself, by property; raises `LinkDown`."""
-    lines = AdbServerLink(adb, serial).shell(quoted_properties(PROPERTIES)).out.split("\n")
+    lines = link.shell(quoted_properties(PROPERTIES), timeout_s).out.split("\n")
     return dict(zip(PROPERTIES, lines, strict=False))
 
 
 def _only(adb: Adb, profile: Profile, phones: tuple[Attached, ...]) -> str:
     """The serial of the one attached phone that fits."""
-    fitting = [one.serial for one in phones if one.ready and profile.fits(properties_of(adb, one.serial))]
+    ready = [one.serial for one in phones if one.ready]
+    fitting = [one for one in ready if profile.fits(properties_of(AdbServerLink(adb, one)))]
     if len(fitting) == 1:
         return fitting[0]
     if fitting:

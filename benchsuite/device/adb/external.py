@@ -126,7 +126,7 @@ class ExternalRunner:
         self._placement = ""
 
     def begin(self, request: Mapping[str, Any]) -> tuple[str, str]:
-        """Bring the program's files and the inputs over; the model lies there already."""
+        """Bring the program's files, the model and the inputs over."""
         place, program = self._place, self._framework.program
         try:
             self._interface = interface_of(program, place.local_of(request["path"]))
@@ -136,6 +136,7 @@ class ExternalRunner:
         archive = place.local_of(request["inputs"])
         folder = self._folder("inputs")
         inputs = self._pushed(list(write_inputs(self._interface, archive, folder)), "pushed")
+        place.bring([*files, request["path"], *inputs])
         cores = tuple(request.get("cores", ()))
         self._placement = f"within cores {', '.join(map(str, cores))}" if cores else "scheduler's choice"
         self._given = Given(

@@ -98,9 +98,9 @@ class NetworkLink:
         )
         return unframed(mark, raw)
 
-    def push(self, local: Path, remote: str) -> None:
+    def push(self, local: Path, remote: str, then: str = "") -> None:
         """Put a file there; sent beside its place, compared, renamed."""
-        push_whole(self, local, remote, lambda part: self._send(local, part, remote))
+        push_whole(self, local, remote, lambda part: self._send(local, part, remote), then)
 
     def pull(self, remote: str, local: Path) -> None:
         """Bring a file here; received beside its place, compared, renamed."""
@@ -236,8 +236,8 @@ def unframed(mark: str, raw: bytes) -> Answer:
     return Answer(answer.code, out.decode("utf-8", "replace"), answer.out.removeprefix("\n"))
 
 
-def _looked_up(name: str) -> tuple[str, int]:
-    """Address and port of `tcp:HOST:PORT`."""
+def host_and_port(name: str) -> tuple[str, int]:
+    """What `tcp:HOST:PORT` names; raises `BenchError`."""
     text = name.removeprefix(NETWORK)
     host, bracket, rest = text.removeprefix("[").partition("]") if text.startswith("[") else (text, "", "")
     if not bracket:
@@ -246,8 +246,14 @@ def _looked_up(name: str) -> tuple[str, int]:
     port = rest.removeprefix(":") or str(PORT)
     if not host or not port.isdecimal() or not 0 < int(port) < 1 << 16:
         raise BenchError(f"{name!r} names no phone on the network", where="--device", hint=SPELLING)
+    return host, int(port)
+
+
+def _looked_up(name: str) -> tuple[str, int]:
+    """Numeric address and port of `tcp:HOST:PORT`."""
+    host, port = host_and_port(name)
     try:
-        found = socket.getaddrinfo(host, int(port), type=socket.SOCK_STREAM)
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError) as error:
         raise BenchError(
             f"nobody knows the host {host!r}: {error}", where="--device", hint=SPELLING

@@ -5,7 +5,7 @@ there.
 import io
 import json
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,13 +23,14 @@ OPTIONS_SHOWN = ("without",)
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where things of one worker are: files here by their path there, and how to bring more (a file, and
-    optionally those beside it).
+    """Where things of one worker are: files here by their path there, a path there for more (a file, and
+    optionally those beside it), and how to have what it needs of them brought over together.
     """
 
     folder: str
     local_of: Callable[[str], Path]
     push: Callable[..., str]
+    bring: Callable[[Iterable[str]], None]
     scratch: Path
 
 
@@ -52,11 +53,12 @@ class OursRunner:
         self._load: Mapping[str, Any] = {}
 
     def begin(self, request: Mapping[str, Any]) -> tuple[str, str]:
-        """Bring the inputs over; the program lies beside the manifest already."""
+        """Bring over the program, which lies beside the manifest, and the inputs as it reads them."""
         place, manifest = self._place, request["path"]
         local = place.local_of(manifest)
         self._manifest, self._load = json.loads(local.read_text(encoding="utf-8")), request
         inputs = place.push(self._inputs(place.local_of(request["inputs"]), local))
+        place.bring([manifest, inputs])
         folder = manifest.removesuffix(f"/{MANIFEST}")
         cores = ",".join(map(str, request.get("cores", ()))) or "-"
         words = [f"{folder}/{PROGRAM}", "serve", place.folder, f"{folder}/{WEIGHTS}", inputs]

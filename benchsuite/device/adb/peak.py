@@ -34,6 +34,7 @@ class PeakRunner:
             program = self._place.push(built_peak(self._machine))
         except BenchError as error:
             raise RunnerRefusal(str(error)) from error
+        self._place.bring([program])
         cores = tuple(request.get("cores", ()))
         words = peak_words(program, int(request["threads"]), float(request["seconds"]), cores)
         return SETUP % {"program": shlex.quote(program), "command": shlex.join(words)}, "answer_peak"

@@ -1,5 +1,6 @@
 """A phone as a device of bench: the same cells, blocks and gate, over ADB, without root."""
 
+import shlex
 import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -25,7 +26,8 @@ from benchsuite.device.adb.peak import PeakRunner
 from benchsuite.device.adb.process import PhoneProcess, Runner, RunnerRefusal, end_orphans
 from benchsuite.device.adb.python import PythonRunner, version_there, why_no_python
 from benchsuite.device.adb.reach import REATTACH_S, Reach, Say, nothing
-from benchsuite.device.adb.state import parse_state, parse_states, resident_mhz, state_script, why_unfit
+from benchsuite.device.adb.state import why_unfit
+from benchsuite.device.adb.watch import StateWatch
 from benchsuite.device.frameworks import why_not_machine
 from benchsuite.device.link import Link, LinkDown, file_name
 from benchsuite.device.protocol import DeviceLost, DeviceRestarted, Fact, Facts, Process, Telemetry
@@ -40,8 +42,6 @@ LOOK_EVERY_S = 5.0
 LEAVE_S = 10.0
 """A phone that is out of reach at the very end is waited for so long, then left as it is."""
 MOST_ENTRIES = 3
-FRESH_S = 1.0
-"""A state that is younger, with nothing done since, is the state now."""
 
 
 class AdbDevice:
@@ -65,8 +65,6 @@ class AdbDevice:
         self._raw: dict[str, RawOutputs] = {}
         self._numbers = count()
         self._gave_up = False
-        self._latest: tuple[Telemetry | None, int, float] = (None, 0, 0.0)
-        self._states: Mapping[int, Mapping[int, int]] = {}
         self._state_file = state_file(link.serial)
         try:
             self._enter()
@@ -83,20 +81,21 @@ class AdbDevice:
         return self._facts
 
     def push(self, path: Path, companions: Sequence[Path] = ()) -> str:
-        """Bring files over, once for a content."""
-        remote = self._files.push(path, companions)
+        """Say where files will be: they go over, once for a content, when a worker needs them."""
+        remote = self._files.place(path, companions)
         self._local[remote] = path
         return remote
 
     def pull(self, remote: str, path: Path) -> None:
         """Bring a file here; what `ours` wrote as plain bytes becomes the npz that was asked for."""
+        self._files.bring([remote])
         self.reach.pull(remote, path)
         runner = self._raw.pop(remote, None)
         if runner is not None:
             arrays = runner.arrays(path.read_bytes())
             with path.open("wb") as file:
                 np.savez(file, allow_pickle=False, **arrays)
-        self.reach.try_shell(f"rm -f '{remote}'")
+        self.reach.later(f"rm -f {shlex.quote(remote)}")
 
     def scratch(self, name: str) -> str:
         """A file of this run on the phone: letters and digits of the name, whatever else is in it."""
@@ -112,39 +111,26 @@ class AdbDevice:
     def spawn(self, module: str, environment: str) -> Process:
         """A worker that starts with its first request, because that says which program it is."""
         folder = f"{WORKERS}/{next(self._numbers)}"
-        return PhoneProcess(self.reach, folder, lambda request: self._runner(folder, request))
+        return PhoneProcess(self.reach, folder, lambda request: self._runner(folder, request), self._watch)
 
     def telemetry(self) -> Telemetry:
-        """One round trip: clocks, heat, battery, load, memory."""
-        text = self.reach.shell(state_script(self._policies)).out
-        states = parse_states(text)
-        clocks = [resident_mhz(self._states.get(one, {}), states.get(one, {})) for one in self._policies[:1]]
-        first_look = not self._states
-        self._states = states
-        resident = None if first_look or not clocks else clocks[0]
-        state = replace(parse_state(text, self._cores), resident_mhz=resident)
-        self._latest = (state, self.reach.calls, time.monotonic())
-        return state
+        """Clocks, heat, battery, load, memory: one round trip, unless they came along with the last reply."""
+        return self._watch.now() or self._watch.look()
 
-    def _state_now(self) -> Telemetry | None:
-        """The last state while nothing was asked of the phone since, and at once: a block's end is the next
-        one's beginning.
-        """
-        state, calls, taken = self._latest
-        current = calls == self.reach.calls and time.monotonic() - taken <= FRESH_S
-        return state if current else None
+    def expect_telemetry(self) -> None:
+        """The next reply of a worker brings the state along."""
+        self._watch.expect()
 
     def ready(self, policy: Policy, say: Callable[[str], None]) -> Telemetry:
-        """Wait for a cool, charged phone. After the longest wait it is measured and every state says why
-        it is
-        unfit; it is waited for again once it was fit in between.
+        """Wait for a cool, charged phone. After the longest wait it is measured and every state says why it
+        is unfit; it is waited for again once it was fit in between.
         """
         self.reach.say = say
-        known, since = self._state_now(), None
+        known, since = self._watch.now(), None
         if known is not None and not why_unfit(known, policy):
             return known
         while True:
-            state = self.telemetry()
+            state = self._watch.look()
             reason = why_unfit(state, policy)
             if not reason:
                 self._gave_up = False
@@ -204,8 +190,7 @@ class AdbDevice:
         found = parse_probe(self.reach.shell(probe_script(), PROBE_LIMIT_S).out)
         held = hold(self.reach.shell, self._state_file, usb=":" not in self.reach.serial)
         self._cores = cores_of(found)
-        used = dict.fromkeys(one.policy for one in self._cores if one.policy is not None)
-        self._policies = tuple(used)
+        self._watch = StateWatch(self.reach, self._cores)
         facts: dict[str, Fact] = {**run_facts(found), **{f"held.{name}": what for name, what in held.items()}}
         self._facts: Facts = {"device": self.name, **facts}
 
@@ -223,7 +208,7 @@ class AdbDevice:
 
     def _runner(self, folder: str, request: Mapping[str, Any]) -> Runner:
         """The program for a first request."""
-        place = Place(folder, self._local.__getitem__, self.push, self._scratch)
+        place = Place(folder, self._local.__getitem__, self.push, self._files.bring, self._scratch)
         if request["do"] == "probe":
             return PeakRunner(place, MACHINE)
         framework = base_name(str(request.get("framework", "")))
@@ -234,7 +219,7 @@ class AdbDevice:
         row = adapter(framework)
         if isinstance(row, External):
             return ExternalRunner(row, place, self._raw)
-        return PythonRunner(self.reach, framework, folder)
+        return PythonRunner(self.reach, framework, place)
 
 
 def lock_phone(serial: str) -> FileLock:

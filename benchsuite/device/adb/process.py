@@ -5,6 +5,7 @@ wakes it, or for `POLL_S`; see `adapters/mailbox.py` for the files.
 """
 
 import json
+import secrets
 import shlex
 import time
 from collections.abc import Mapping
@@ -19,7 +20,7 @@ LOG_TAIL_BYTES = 4000
 LEAST_FREE_KILOBYTES = 512
 MEMORY_KILLERS = ("kernel", "lmkd")
 """Whom a SIGKILL that was not ours came from: the kernel's counter rose, or Android's log names us."""
-DEAD, RUNNING, NO_SPACE, ENDED, NOT_BEGUN = 42, 41, 43, 45, 46
+DEAD, RUNNING, ENDED, NOT_BEGUN = 42, 41, 45, 46
 """`ENDED`: from outside, because whoever waits for the worker's own end is gone too."""
 MOST_POLLS_TO_BEGIN = 6
 
@@ -82,7 +83,7 @@ echo $$ $(started $$) > waiter || { kill $sleeper; exit 43; }
 if [ -e reply-%(number)d ] || [ -e rc ] || { [ -e session ] && ! is_alive session; }; then
     kill $sleeper 2>/dev/null; fi
 wait $sleeper
-[ -e reply-%(number)d ] && { print -r -- "$(<reply-%(number)d)"; exit 0; }
+[ -e reply-%(number)d ] && { print -r -- "$(<reply-%(number)d)"; %(along)sexit 0; }
 [ -e rc ] && exit 42
 [ -e session ] && is_alive session && exit 41
 [ -e rc ] && exit 42
@@ -92,7 +93,7 @@ exit 46
 """
 )
 """`waiter` needs no renaming: a worker that reads half of it has replied before, and that is looked for
-afterwards.
+afterwards. What comes along with a reply is looked at after it: the worker has nothing to do then.
 """
 
 END_SCRIPT = (
@@ -132,6 +133,16 @@ class Runner(Protocol):
         """What the program answered, as the worker's protocol has it."""
 
 
+class Along(Protocol):
+    """What else a reply is to bring, in the same call."""
+
+    def errand(self) -> str:
+        """The script, or nothing."""
+
+    def take(self, text: str) -> object:
+        """What it said."""
+
+
 class RunnerRefusal(Exception):  # noqa: N818  (a reply of the protocol)
     """A worker cannot answer that; the text is the reason of a refusal."""
 
@@ -141,13 +152,14 @@ class PhoneProcess:
     does not know is refused without asking.
     """
 
-    def __init__(self, reach: Reach, folder: str, choose: Any) -> None:
-        self._reach, self._folder, self._choose = reach, folder, choose
+    def __init__(self, reach: Reach, folder: str, choose: Any, along: Along | None = None) -> None:
+        self._reach, self._folder, self._choose, self._along = reach, folder, choose, along
         self._runner: Runner | None = None
         self._number = -1
         self._request: Mapping[str, Any] = {}
         self._refusal = self._starting = ""
         self._ending: Ending | None = None
+        self._mark = f"@along-{secrets.token_hex(8)}"
 
     def send(self, line: str) -> None:
         """Keep the request: it goes over together with the first wait for its reply."""
@@ -174,7 +186,10 @@ class PhoneProcess:
                 self._ask(line, min(POLL_S, max(1, round(left)))), POLL_S + CALL_SLACK_S
             )
             if answer.code == 0:
-                return self._reply(answer.out)
+                reply, brought, text = answer.out.partition(f"\n{self._mark}\n")
+                if self._along and brought:
+                    self._along.take(text)
+                return self._reply(reply)
             if answer.code == DEAD:
                 return None
             not_begun += answer.code == NOT_BEGUN
@@ -202,11 +217,13 @@ class PhoneProcess:
         return runner
 
     def _ask(self, line: str, seconds: int) -> str:
+        errand = self._along.errand() if self._along else ""
         return (self._starting if self._number == 0 else "") + ASK_SCRIPT % {
             "folder": shlex.quote(self._folder),
             "line": shlex.quote(line),
             "number": self._number,
             "seconds": seconds,
+            "along": f"trap : USR1\necho {self._mark}\n{errand}\n" if errand else "",
         }
 
     def _reply(self, text: str) -> str:

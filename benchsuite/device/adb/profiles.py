@@ -10,26 +10,32 @@ from typing import Any
 
 from platformdirs import user_config_path
 
+from benchsuite.device.adb.network import host_and_port
+from benchsuite.device.link import NETWORK
 from models.errors import BenchError
 
 TABLE = Path(__file__).parent.parent / "devices.toml"
 FILE_VARIABLE = "BENCH_DEVICES"
-EXAMPLE = 'such as [mine]  title = "My phone"  match = { "ro.product.device" = ["o1s"] }'
+EXAMPLE = (
+    'such as [mine]  title = "My phone"  match = { "ro.product.device" = ["o1s"] }, or, on the network,'
+    ' address = "tcp:192.168.0.7:5555"'
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Profile:
     """A row: the name that the user types, a title, and for each property the patterns of which one must
-    fit.
+    fit; or, for one phone on the network, its address as `tcp:HOST:PORT`.
     """
 
     name: str
     title: str
     match: Mapping[str, tuple[str, ...]]
+    address: str = ""
 
     def fits(self, properties: Mapping[str, str]) -> bool:
-        """Whether a phone with these properties is meant."""
-        return all(
+        """Whether a phone of the adb server with these properties is meant."""
+        return not self.address and all(
             any(fnmatchcase(properties.get(name, ""), pattern) for pattern in patterns)
             for name, patterns in self.match.items()
         )
@@ -57,10 +63,25 @@ def read_profiles(path: Path) -> dict[str, Profile]:
 
 def _profile(name: str, row: Any, path: Path) -> Profile:
     where = f"{path}: [{name}]"
-    if not isinstance(row, dict) or set(row) != {"title", "match"} or not isinstance(row["title"], str):
-        raise BenchError("a row has `title` and `match`, and nothing else", where=where, hint=EXAMPLE)
+    kinds = ({"title", "match"}, {"title", "address"})
+    if not isinstance(row, dict) or set(row) not in kinds or not isinstance(row["title"], str):
+        raise BenchError(
+            "a row has `title`, and `match` or `address`, and nothing else", where=where, hint=EXAMPLE
+        )
+    if "address" in row:
+        return Profile(name, row["title"], {}, _address(row["address"], where))
     match = row["match"]
     lists = isinstance(match, dict) and match and all(isinstance(one, list) and one for one in match.values())
     if not lists or not all(isinstance(text, str) for one in match.values() for text in one):
         raise BenchError("`match` is a table of lists of texts, not empty", where=where, hint=EXAMPLE)
     return Profile(name, row["title"], {key: tuple(values) for key, values in match.items()})
+
+
+def _address(text: Any, where: str) -> str:
+    try:
+        if isinstance(text, str) and text.startswith(NETWORK):
+            host_and_port(text)
+            return text
+    except BenchError:
+        pass  # said with the row
+    raise BenchError("`address` is tcp:HOST:PORT", where=where, hint=EXAMPLE)

@@ -6,9 +6,10 @@ from typing import Any
 
 from adapters.protocol import Adapter
 from adapters.worker import MAILBOX_OPTION
+from benchsuite.device.adb.ours import Place
 from benchsuite.device.adb.process import RunnerRefusal
 from benchsuite.device.link import Link
-from benchsuite.device.runtime.provision import Runtime, present, provisioned
+from benchsuite.device.runtime.provision import Runtime, provisioned
 from benchsuite.device.runtime.table import layers_of, refusal, wheel_version
 
 WORKER_MODULE = "adapters.worker"
@@ -16,7 +17,7 @@ WORKER_MODULE = "adapters.worker"
 
 def runtime_of(link: Link, framework: str) -> Runtime | None:
     """The layers of a framework, if they are on the phone; nothing is fetched or pushed."""
-    return provisioned(link, [framework]) if present(link) else None
+    return provisioned(link, [framework])
 
 
 def why_no_python(link: Link, framework: Adapter) -> str | None:
@@ -41,17 +42,18 @@ def version_there(link: Link, framework: Adapter) -> str | None:
 class PythonRunner:
     """The worker's own protocol, in files."""
 
-    def __init__(self, link: Link, framework: str, folder: str) -> None:
-        self._link, self._framework, self._folder = link, framework, folder
+    def __init__(self, link: Link, framework: str, place: Place) -> None:
+        self._link, self._framework, self._place = link, framework, place
 
     def begin(self, request: Mapping[str, Any]) -> tuple[str, str]:
-        """The worker in its mailbox; the layers must be there."""
+        """The worker in its mailbox, the network and its inputs; the layers must be there."""
         runtime = runtime_of(self._link, self._framework)
         if runtime is None:
             raise RunnerRefusal(
                 f"{self._framework} is not on the phone: `bench devices provision {self._link.serial}`"
             )
-        return "", runtime.command(["-m", WORKER_MODULE, MAILBOX_OPTION, self._folder])
+        self._place.bring([request["path"], request["inputs"]])
+        return "", runtime.command(["-m", WORKER_MODULE, MAILBOX_OPTION, self._place.folder])
 
     def line(self, request: Mapping[str, Any]) -> str:
         """As it is."""

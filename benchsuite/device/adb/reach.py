@@ -35,6 +35,7 @@ class Reach:
         self.outage_s = 0.0
         """Seconds without the phone so far; whoever counts time leaves them out."""
         self.calls = 0
+        self._errands: list[str] = []
         self.boot_id = self._tell_boot()
 
     @property
@@ -45,13 +46,19 @@ class Reach:
     def shell(self, script: str, timeout_s: float = SHELL_TIMEOUT_S) -> Answer:
         """Run a script; waits for the phone to come back, raises `DeviceLost` when it does not."""
         self.calls += 1
-        return self._again(lambda: self._link.shell(script, timeout_s))
+        return self._with_errands(
+            lambda first: self._again(lambda: self._link.shell(first + script, timeout_s))
+        )
 
-    def push(self, local: Path, remote: str) -> None:
+    def later(self, errand: str) -> None:
+        """A script that says nothing and is in no hurry: it goes with the next shell, before its own."""
+        self._errands.append(errand)
+
+    def push(self, local: Path, remote: str, then: str = "") -> None:
         """As `Link.push`; a full phone raises `DeviceLost`: no other cell would fare better."""
         self.calls += 1
         try:
-            self._again(lambda: self._link.push(local, remote))
+            self._again(lambda: self._link.push(local, remote, then))
         except PhoneFull as error:
             raise DeviceLost(str(error)) from error
 
@@ -68,7 +75,7 @@ class Reach:
         """Run a script if the phone can be reached now, else None: for clearing up, which must not wait."""
         self.calls += 1
         try:
-            return self._link.shell(script, timeout_s)
+            return self._with_errands(lambda first: self._link.shell(first + script, timeout_s))
         except LinkDown:
             return None
 
@@ -81,6 +88,13 @@ class Reach:
             time.sleep(RETRY_S)
             self._link.reconnect()
         return True
+
+    def _with_errands(self, ask: Callable[[str], Answer]) -> Answer:
+        """An answer says that the errands were done, too."""
+        errands = list(self._errands)
+        answer = ask("".join(f"{one}\n" for one in errands))
+        del self._errands[: len(errands)]
+        return answer
 
     def _again(self, action: Callable[[], T]) -> T:
         for _ in range(MOST_TRIES):

@@ -50,13 +50,13 @@ class AdbServerLink:
         done = self._call(["shell", text], timeout_s)
         return unwrapped(mark, done.returncode, done.stdout, done.stderr)
 
-    def push(self, local: Path, remote: str) -> None:
+    def push(self, local: Path, remote: str, then: str = "") -> None:
         """Put a file there; sent beside its place, compared, renamed."""
 
         def send(part: str) -> None:
             self._moved(["push", str(local.resolve()), part], local.stat().st_size, remote)
 
-        push_whole(self, local, remote, send)
+        push_whole(self, local, remote, send, then)
 
     def pull(self, remote: str, local: Path) -> None:
         """Bring a file here; received beside its place, compared, renamed."""

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from benchsuite.cli.devices_phone import rows
+from benchsuite.cli.devices_rows import rows
 from benchsuite.device.adb.choose import open_phone
 from benchsuite.device.adb.profiles import profiles
 from models.errors import BenchError
@@ -53,12 +53,22 @@ def test_where_it_is_looked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     ("text", "said"),
     [
         ("[mine", r"the table of phones cannot be read: Expected"),
-        ("mine = 3", r"\[mine\]: a row has `title` and `match`, and nothing else"),
-        ("[mine]\ntitle = 'x'", r"\[mine\]: a row has `title` and `match`"),
+        ("mine = 3", r"\[mine\]: a row has `title`, and `match` or `address`, and nothing else"),
+        ("[mine]\ntitle = 'x'", r"\[mine\]: a row has `title`, and `match`"),
         ("[mine]\ntitle = 'x'\nmatch = {}\n", r"\[mine\]: `match` is a table of lists of texts, not empty"),
         ("[mine]\ntitle = 'x'\nmatch = { a = 'b' }\n", r"\[mine\]: `match` is a table of lists"),
         ("[mine]\ntitle = 'x'\nmatch = { a = [1] }\n", r"\[mine\]: `match` is a table of lists"),
-        ("[mine]\ntitle = 'x'\nmatch = { a = ['b'] }\nextra = 1", r"\[mine\]: a row has `title` and `match`"),
+        (
+            "[mine]\ntitle = 'x'\nmatch = { a = ['b'] }\nextra = 1",
+            r"\[mine\]: a row has `title`, and `match`",
+        ),
+        ("[mine]\ntitle = 'x'\naddress = 3", r"\[mine\]: `address` is tcp:HOST:PORT"),
+        ("[mine]\ntitle = 'x'\naddress = '10.0.0.7:5555'", r"\[mine\]: `address` is tcp:HOST:PORT"),
+        ("[mine]\ntitle = 'x'\naddress = 'tcp:host:0'", r"\[mine\]: `address` is tcp:HOST:PORT"),
+        (
+            "[mine]\ntitle = 'x'\naddress = 'tcp:h'\nmatch = { a = ['b'] }",
+            r"\[mine\]: a row has `title`, and",
+        ),
     ],
 )
 def test_a_broken_file(own: Path, text: str, said: str) -> None:
@@ -95,6 +105,19 @@ def test_a_phone_goes_by_its_own_name(
     device.close()
     with pytest.raises(BenchError, match=r"no attached phone is s21 \(Another name for it\)"):
         open_phone("s21")
+
+
+def test_a_phone_on_the_network_goes_by_its_name(
+    phone: Phone, adb_home: AdbHome, own: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    use_private_keys(adb_home, monkeypatch)
+    monkeypatch.setenv("ADB", "/nonexistent/adb")
+    monkeypatch.setenv("BENCH_DEVICE_STATE", str(tmp_path / "state"))
+    own.write_text(f"[mine]\ntitle = 'x'\naddress = 'tcp:{phone.serial}'\n")
+    device = open_phone("mine")
+    assert device is not None
+    assert (device.name, device.reach.serial) == ("mine", f"tcp:{phone.serial}")
+    device.close()
 
 
 @pytest.mark.parametrize("name", ["$(touch pwned)", "a'b;c", "x\ny", "é日本", "-s", "tcp:$(touch pwned)"])
