@@ -11,7 +11,7 @@ from benchsuite.journal import Journal
 from reports.cells import read_run
 from reports.latency import COLUMNS, latency_table
 from tests.phone.host import AdbHome
-from tests.phone.networks import write_convolutions
+from tests.phone.networks import NETWORKS
 from tests.phone.phone import Phone
 
 pytestmark = pytest.mark.slow
@@ -24,7 +24,7 @@ def test_a_run_on_a_phone_has_a_roofline(
 ) -> None:
     for name, value in {**adb_home.environment, "BENCH_DEVICE_STATE": str(tmp_path / "state")}.items():
         monkeypatch.setenv(name, value)
-    network, book = write_convolutions(tmp_path / "convolutions.onnx"), tmp_path / "journal.db"
+    network, book = NETWORKS["convolutions"](tmp_path / "convolutions.onnx"), tmp_path / "journal.db"
     words = ["--models", str(network), "--frameworks", "ours", "--device", module_phone.serial]
     words += ["--journal", str(book), "--cache", str(tmp_path / "cache"), "--quiet"]
     done = CliRunner().invoke(command, [*words, *(word for one in QUICK for word in ("--set", one))])
