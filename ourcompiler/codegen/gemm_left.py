@@ -22,7 +22,7 @@ from ourcompiler.codegen.row import Spot
 from ourcompiler.codegen.rows import write_row
 from ourcompiler.codegen.scope import Scope, delinear_names
 from ourcompiler.ir.graph import Graph, Node
-from ourcompiler.ir.index import ZERO, Affine
+from ourcompiler.ir.index import ZERO, Affine, constant
 from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
     TASK,
@@ -50,6 +50,19 @@ def left_place(gemm: Gemm, scope: Scope, batch: Place, row: Affine) -> Affine:
     found = source_place(gemm.group, scope, gemm.what, gemm.node, batch, rows, depth)
     assert found is not None
     return found[1]
+
+
+def left_starts(gemm: Gemm, batch: Place, row: Affine, height: int) -> list[Expr]:
+    """Where the rows of a tile begin: at even distances from the first one, if rows lie so."""
+    scope = gemm.scope
+    start = left_place(gemm, scope, batch, row)
+    (own,) = (atom for atom, _ in row.terms) if len(row.terms) == 1 else (None,)
+    others = [atom for atom, _ in start.terms if atom != own]
+    if own is not None and not any(row.dims & Affine(0, ((one, 1),)).dims for one in others):
+        first = scope.let(scope.place(start), "left")
+        return [plus(first, index(number * start.coefficient(own))) for number in range(height)]
+    places = [left_place(gemm, scope, batch, scope.space.add(row, constant(one))) for one in range(height)]
+    return [scope.let(scope.place(one), "left") for one in places]
 
 
 def source_place(

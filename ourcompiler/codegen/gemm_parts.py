@@ -52,13 +52,15 @@ Sink = tuple[str, Callable[[Index], Affine]]
 class Part:
     """Part of the depth: one index along each of the first axes, from and to along the next, the rest
     whole. `origin` is where it begins in the packed left side, if that has one part at a time; `held` where
-    its panel's results begin.
+    its panel's results begin. Where `is_last` holds, a tile's results are whole, and what
+    follows is computed.
     """
 
     outer: Place
     span: tuple[Expr, Expr]
     origin: Expr = ZERO_PLACE
     held: Expr = ZERO_PLACE
+    is_last: Expr | None = None
 
 
 @dataclass

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from ourcompiler.ir.index import ZERO, Affine, Atom, Dim, Entry, Quotient, Remainder, Space
 from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
+    FLAG,
     Apply,
     Expr,
     For,
@@ -117,6 +118,9 @@ class Scope:
     @contextmanager
     def when(self, condition: Expr) -> Iterator[None]:
         """What follows, only if the condition holds."""
+        if condition == Number(True, FLAG):
+            yield
+            return
         with self.block() as inner:
             yield
         self.emit(If(condition, tuple(inner)))
