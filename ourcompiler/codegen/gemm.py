@@ -5,7 +5,7 @@ For every tile, `rows` numbers of the left are multiplied with `vectors` vectors
 computed from the tile while it is in the nearest cache.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from math import prod
@@ -20,22 +20,21 @@ from ourcompiler.codegen.contraction import (
     last_tiles,
     last_vectors,
 )
-from ourcompiler.codegen.element import Elements, Index, Lane
+from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError
 from ourcompiler.codegen.gemm_fetch import fetch_results, fetching, fetching_left
 from ourcompiler.codegen.gemm_left import (
     direct_place,
+    left_reader,
     left_rows,
-    left_starts,
     pack_left,
     pack_left_phase,
-    source_place,
 )
 from ourcompiler.codegen.gemm_parts import (
     F32,
     Gemm,
     Part,
-    Sink,
     depth_in_part,
+    group_sinks,
     is_deep,
     make_cut,
     packs_ahead,
@@ -43,7 +42,7 @@ from ourcompiler.codegen.gemm_parts import (
 from ourcompiler.codegen.gemm_right import pack_right_phase
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.lanes import sweep
-from ourcompiler.codegen.nest import store, vector_end
+from ourcompiler.codegen.nest import COSTLY, store, vector_end
 from ourcompiler.codegen.scope import Scope, delinear_names
 from ourcompiler.ir.graph import ABSENT, Node
 from ourcompiler.ir.index import ZERO, Affine, Dim, constant
@@ -59,6 +58,7 @@ from ourcompiler.kernel.ir import (
     Name,
     Number,
     Phase,
+    Statement,
     Store,
     apply,
     index,
@@ -66,8 +66,13 @@ from ourcompiler.kernel.ir import (
     splat,
     times,
 )
+from ourcompiler.ops.catalogue import OPS
+from ourcompiler.ops.table import Pointwise
 from ourcompiler.targets import Target
 from ourcompiler.tilings import LEFTS, RIGHTS, Problem, Tiling, depth_text
+
+MOST_LIGHT = 4
+"""Operators after a product that are computed from registers."""
 
 
 def lower_tiles(gemm: Gemm) -> Phase:
@@ -235,12 +240,15 @@ def _tile(
         with scope.when(is_last):
             fetch_results(gemm, batch, panel, row, height)
     _add_products(gemm, batch, panel, row, first, part, totals)
-    for number, one_row in enumerate(totals):
-        for vector, value in enumerate(one_row):
-            scope.emit(Store(gemm.result, place(number, vector), value))
-    if is_last is not None:
-        with scope.when(is_last):
-            _finish_tile(gemm, batch, panel, row, height, first if part else scope.place(row))
+    at_end = None if is_last is None else _finish_in_registers(gemm, batch, panel, row, totals)
+    with scope.block() as kept:
+        for number, one_row in enumerate(totals):
+            for vector, value in enumerate(one_row):
+                scope.emit(Store(gemm.result, place(number, vector), value))
+        if is_last is not None and at_end is None:
+            with scope.when(is_last):
+                _finish_tile(gemm, batch, panel, row, height, first if part else scope.place(row))
+    scope.choose(is_last, at_end, tuple(kept))
 
 
 def _add_products(
@@ -257,7 +265,7 @@ def _add_products(
     kind = Kind(F32, tile.lanes)
     base = panel if gemm.right_is_local else scope.space.linear((*batch, panel), (*what.batch, gemm.panels))
     right = scope.let(scope.place(scope.space.multiply(base, gemm.panel_size)), "right")
-    left = _left_reader(gemm, batch, row, height, first, part.origin if part else index(0))
+    left = left_reader(gemm, batch, row, height, first, part.origin if part else index(0))
     fetches = [fetching(gemm, right, row, height, first)]
     if part is None and height == tile.rows:
         fetches.append(fetching_left(gemm, batch, row))
@@ -275,6 +283,36 @@ def _add_products(
             value = scope.let(splat(left(number, depth), tile.lanes), "a")
             for one, column in zip(totals[number], columns, strict=True):
                 scope.emit(Assign(one.name, Apply("fma", (value, column, one), kind)))
+
+
+def _finish_in_registers(
+    gemm: Gemm, batch: Place, panel: Affine, row: Affine, totals: Sequence[Sequence[Name]]
+) -> tuple[Statement, ...] | None:
+    """What follows, for a tile of whole vectors that are still in registers; None where that does not pay."""
+    scope, tile, columns = gemm.scope, gemm.tile, gemm.what.columns
+    is_whole = columns % (tile.columns if gemm.part else tile.lanes) == 0
+    if gemm.sinks or not is_whole or not _is_light(gemm):
+        return None
+    with scope.block() as body:
+        try:
+            for number, values in enumerate(totals):
+                own = scope.space.add(row, constant(number))
+                rows = _row_index(gemm, batch, own)
+                for vector, value in enumerate(values):
+                    inner = scope.dim(tile.columns, index(vector * tile.lanes))
+                    lane = Lane(len(scope.extents) - 1, tile.lanes, True)
+                    _finish_one(gemm, batch, panel, rows, (own, ZERO), inner, lane, value)
+        except NotInLanesError:
+            return None
+    return tuple(body)
+
+
+def _is_light(gemm: Gemm) -> bool:
+    """Whether what follows is a few operators that need few registers."""
+    nodes = [node for node in gemm.group.body.nodes if node.op != "View" and node is not gemm.node]
+    return len(nodes) <= MOST_LIGHT and all(
+        node.op not in COSTLY and isinstance(OPS[node.op].code, Pointwise) for node in nodes
+    )
 
 
 def _finish_tile(gemm: Gemm, batch: Place, panel: Affine, row: Affine, height: int, first: Expr) -> None:
@@ -297,50 +335,22 @@ def _depth(gemm: Gemm, loops: ExitStack, part: Part | None) -> Place:
     return (*part.outer, along, *inner)
 
 
-Reader = Callable[[int, Place], Expr]
-
-
-def _left_reader(gemm: Gemm, batch: Place, row: Affine, height: int, first: Expr, origin: Expr) -> Reader:
-    """How the tile's rows are read: from the packed block, or in place with the start of each row kept."""
-    scope, what = gemm.scope, gemm.what
-    if gemm.packed_left:
-        relative = scope.let(apply("sub", gemm.left_row(batch, scope.place(row), first), origin), "left")
-
-        def packed(number: int, depth: Place) -> Expr:
-            flat = scope.place(scope.space.linear(depth, what.depth))
-            place = plus(plus(relative, flat), index(number * gemm.left_stride))
-            return Load(gemm.left, place, Kind(F32))
-
-        return packed
-    starts = left_starts(gemm, batch, row, height)
-    buffer = direct_place(gemm.group, scope, what, gemm.node)
-    assert buffer is not None
-
-    def direct(number: int, depth: Place) -> Expr:
-        zero = tuple(constant(0) for _ in what.rows)
-        place = source_place(gemm.group, scope, what, gemm.node, tuple(ZERO for _ in batch), zero, depth)
-        assert place is not None
-        fixed = source_place(
-            gemm.group, scope, what, gemm.node, tuple(ZERO for _ in batch), zero, tuple(ZERO for _ in depth)
-        )
-        assert fixed is not None
-        inner = scope.space.add(place[1], scope.space.multiply(fixed[1], -1))
-        return Load(place[0], plus(starts[number], scope.place(inner)), Kind(F32))
-
-    return direct
-
-
 def _finish_at(gemm: Gemm, batch: Place, panel: Affine, row: Affine, offset: Affine) -> None:
     """What follows, for one row, which is the one of that number in the nearest cache."""
+    _finish_row(gemm, batch, panel, _row_index(gemm, batch, row), (row, offset))
+
+
+def _row_index(gemm: Gemm, batch: Place, row: Affine) -> Place:
+    """A row as an index along its axes."""
     scope, what = gemm.scope, gemm.what
     flat = scope.dim(what.row_count, scope.let(scope.place(row), "o")) if row.terms else row
     rows = scope.space.delinear(flat, what.rows)
-    if not _goes_evenly(gemm, batch, rows):
-        rows = tuple(
-            scope.dim(extent, scope.let(scope.place(one), "o")) if one.terms else one
-            for one, extent in zip(rows, what.rows, strict=True)
-        )
-    _finish_row(gemm, batch, panel, rows, (row, offset))
+    if _goes_evenly(gemm, batch, rows):
+        return rows
+    return tuple(
+        scope.dim(extent, scope.let(scope.place(one), "o")) if one.terms else one
+        for one, extent in zip(rows, what.rows, strict=True)
+    )
 
 
 def _goes_evenly(gemm: Gemm, batch: Place, rows: Place) -> bool:
@@ -375,6 +385,7 @@ def _finish_one(
     at: tuple[Affine, Affine],
     inner: Affine,
     lane: Lane | None,
+    total: Name | None = None,
 ) -> None:
     row, offset = at
     scope, tile, group = gemm.scope, gemm.tile, gemm.group
@@ -385,7 +396,7 @@ def _finish_one(
 
     def ready(elements: Elements, place: Index) -> Expr:
         assert place == where, "what follows a product is element by element"
-        value: Expr = elements.load(gemm.result, from_tile, F32)
+        value: Expr = total or elements.load(gemm.result, from_tile, F32)
         if gemm.factor is not None:
             value = apply("mul", value, splat(gemm.factor(row), value.kind.lanes))
         bias = bias_of(gemm.node)
@@ -399,15 +410,6 @@ def _finish_one(
         found = elements.at(name, where)
         place = to(where)
         store(scope, buffer, place, found, elements.step(place), lane)
-
-
-def group_sinks(group: Group, scope: Scope) -> dict[str, Sink]:
-    """The group's results, in the layouts chosen for them."""
-
-    def to(name: str) -> Callable[[Index], Affine]:
-        return lambda place: group.storages[name].at(scope.space, place)
-
-    return {name: (group.stored[name].buffer, to(name)) for name in group.written}
 
 
 def is_packed(group: Group, node: Node) -> bool:

@@ -65,6 +65,39 @@ def left_starts(gemm: Gemm, batch: Place, row: Affine, height: int) -> list[Expr
     return [scope.let(scope.place(one), "left") for one in places]
 
 
+Reader = Callable[[int, Place], Expr]
+
+
+def left_reader(gemm: Gemm, batch: Place, row: Affine, height: int, first: Expr, origin: Expr) -> Reader:
+    """How the tile's rows are read: from the packed block, or in place with the start of each row kept."""
+    scope, what = gemm.scope, gemm.what
+    if gemm.packed_left:
+        relative = scope.let(apply("sub", gemm.left_row(batch, scope.place(row), first), origin), "left")
+
+        def packed(number: int, depth: Place) -> Expr:
+            flat = scope.place(scope.space.linear(depth, what.depth))
+            place = plus(plus(relative, flat), index(number * gemm.left_stride))
+            return Load(gemm.left, place, Kind(F32))
+
+        return packed
+    starts = left_starts(gemm, batch, row, height)
+    buffer = direct_place(gemm.group, scope, what, gemm.node)
+    assert buffer is not None
+
+    def direct(number: int, depth: Place) -> Expr:
+        zero = tuple(constant(0) for _ in what.rows)
+        place = source_place(gemm.group, scope, what, gemm.node, tuple(ZERO for _ in batch), zero, depth)
+        assert place is not None
+        fixed = source_place(
+            gemm.group, scope, what, gemm.node, tuple(ZERO for _ in batch), zero, tuple(ZERO for _ in depth)
+        )
+        assert fixed is not None
+        inner = scope.space.add(place[1], scope.space.multiply(fixed[1], -1))
+        return Load(place[0], plus(starts[number], scope.place(inner)), Kind(F32))
+
+    return direct
+
+
 def source_place(
     group: Group, scope: Scope, what: Contraction, node: Node, batch: Place, rows: Place, depth: Place
 ) -> tuple[str, Affine] | None:

@@ -48,6 +48,15 @@ Sink = tuple[str, Callable[[Index], Affine]]
 """A buffer, and the place in it for an index."""
 
 
+def group_sinks(group: Group, scope: Scope) -> dict[str, Sink]:
+    """The group's results, in the layouts chosen for them."""
+
+    def to(name: str) -> Callable[[Index], Affine]:
+        return lambda place: group.storages[name].at(scope.space, place)
+
+    return {name: (group.stored[name].buffer, to(name)) for name in group.written}
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """Part of the depth: one index along each of the first axes, from and to along the next, the rest

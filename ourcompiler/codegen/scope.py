@@ -125,6 +125,17 @@ class Scope:
             yield
         self.emit(If(condition, tuple(inner)))
 
+    def choose(
+        self, condition: Expr | None, body: tuple[Statement, ...] | None, otherwise: tuple[Statement, ...]
+    ) -> None:
+        """The one block where the condition holds, else the other; only the other if there is none."""
+        if condition is None or body is None:
+            self.blocks[-1] += otherwise
+        elif condition == Number(True, FLAG):
+            self.blocks[-1] += body
+        else:
+            self.emit(If(condition, body, otherwise))
+
     def place(self, affine: Affine) -> Expr:
         """The value of an expression over the dimensions."""
         self.places.append(affine)
