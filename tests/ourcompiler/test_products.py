@@ -112,7 +112,7 @@ def test_kernels_in_python(case: Case | tuple[int, int, int], name: str) -> None
 
 
 @pytest.mark.parametrize("name", runnable_here())
-@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("threads", [1, 2, 5])
 def test_kernels_in_c(name: str, threads: int, tmp_path: Path) -> None:
     all_drawn = {str(case): drawn(case) for case in LARGE}
     all_drawn |= {str(sizes): product(*sizes) for sizes in ((49, 1100, 136), (500, 300, 72), (200, 800, 40))}
