@@ -130,8 +130,10 @@ def _line(statement: Let | Variable | Assign | Store | Turn | Fetch) -> str:
         case Turn(buffer, place, step, rows):
             source = f"&{rows.buffer}[{print_value(rows.place)}], {rows.step}"
             return f"turn_{rows.kind}(&{buffer}[{print_value(place)}], {step}, {source});"
-        case Fetch(buffer, place):  # as a number: beyond the end there is no pointer
-            return f"FETCH((uintptr_t){buffer} + (u64)(4 * {print_value(place)}));"
+        case Fetch(buffer, place, is_next):  # as a number: beyond the end there is no pointer
+            return (
+                f"FETCH{'_NEXT' if is_next else ''}((uintptr_t){buffer} + (u64)(4 * {print_value(place)}));"
+            )
 
 
 def _store(buffer: str, place: Expr, value: Expr) -> str:

@@ -203,6 +203,19 @@ def last_vectors(columns: int, tile: Tile) -> int:
     return -(-(columns - (panel_count(columns, tile) - 1) * tile.columns) // tile.lanes)
 
 
+def last_tiles(rows: int, tile: Tile, vectors: int, block: int) -> tuple[int, int]:
+    """Rows of whole tiles, and the height of the tiles after them: one of what is left over. Where that would
+    be too few to keep the multipliers busy, and all rows are one block, several are a row lower instead.
+    """
+    rest = rows % tile.rows
+    lower = tile.rows - 1
+    count = tile.rows - rest
+    is_slow = rest * vectors < MULTIPLIES_IN_FLIGHT <= lower * vectors
+    if rest and is_slow and count * lower <= rows <= block:
+        return rows - count * lower, lower
+    return rows - rest, rest
+
+
 def panel_count(columns: int, tile: Tile) -> int:
     """How many panels the right side is packed into."""
     return -(-columns // tile.columns)

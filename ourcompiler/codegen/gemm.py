@@ -5,7 +5,7 @@ For every tile, `rows` numbers of the left are multiplied with `vectors` vectors
 computed from the tile while it is in the nearest cache.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from math import prod
@@ -17,23 +17,24 @@ from ourcompiler.codegen.contraction import (
     bias_of,
     choose_tile,
     contraction,
+    last_tiles,
     last_vectors,
 )
-from ourcompiler.codegen.element import Elements, Index, Lane
+from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError
+from ourcompiler.codegen.gemm_fetch import fetch_results, fetching, fetching_left
 from ourcompiler.codegen.gemm_left import (
     direct_place,
-    left_place,
+    left_reader,
     left_rows,
     pack_left,
     pack_left_phase,
-    source_place,
 )
 from ourcompiler.codegen.gemm_parts import (
     F32,
     Gemm,
     Part,
-    Sink,
     depth_in_part,
+    group_sinks,
     is_deep,
     make_cut,
     packs_ahead,
@@ -41,22 +42,23 @@ from ourcompiler.codegen.gemm_parts import (
 from ourcompiler.codegen.gemm_right import pack_right_phase
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.lanes import sweep
-from ourcompiler.codegen.nest import store, vector_end
+from ourcompiler.codegen.nest import COSTLY, store, vector_end
 from ourcompiler.codegen.scope import Scope, delinear_names
 from ourcompiler.ir.graph import ABSENT, Node
-from ourcompiler.ir.index import ZERO, Affine, constant
+from ourcompiler.ir.index import ZERO, Affine, Dim, constant
 from ourcompiler.kernel.ir import (
     FLAG,
     TASK,
     Apply,
     Assign,
     Expr,
-    Fetch,
     Kernel,
     Kind,
     Load,
+    Name,
     Number,
     Phase,
+    Statement,
     Store,
     apply,
     index,
@@ -64,8 +66,13 @@ from ourcompiler.kernel.ir import (
     splat,
     times,
 )
+from ourcompiler.ops.catalogue import OPS
+from ourcompiler.ops.table import Pointwise
 from ourcompiler.targets import Target
 from ourcompiler.tilings import LEFTS, RIGHTS, Problem, Tiling, depth_text
+
+MOST_LIGHT = 4
+"""Operators after a product that are computed from registers."""
 
 
 def lower_tiles(gemm: Gemm) -> Phase:
@@ -108,15 +115,13 @@ def lower_panels(
 
 
 def _deep_panel(gemm: Gemm, batch: Place, panel: Affine, first: Expr, last: Expr) -> None:
-    """Part of the depth after part, each for all rows of the block; then what follows the product."""
-    scope = gemm.scope
+    """Part of the depth after part, each for all rows of the block; what follows the product is computed
+    from each tile of the last one.
+    """
     _clear(gemm, times(apply("sub", last, first), gemm.tile.columns))
     with ExitStack() as loops:
-        _rows_of_tiles(gemm, batch, panel, first, last, _next_part(gemm, loops))
-    before = scope.dim(gemm.what.row_count, first)
-    with scope.loop(first, last, 1, "i") as name:
-        row = scope.dim(gemm.what.row_count, name)
-        _finish_at(gemm, batch, panel, row, scope.space.add(row, scope.space.multiply(before, -1)))
+        part = _next_part(gemm, loops)
+        _rows_of_tiles(gemm, batch, panel, first, last, replace(part, is_last=_is_last(gemm, part)))
 
 
 def _deep_block(gemm: Gemm, batch: Place, rows: tuple[Expr, Expr], panels: tuple[Expr, Expr]) -> None:
@@ -144,6 +149,17 @@ def _deep_block(gemm: Gemm, batch: Place, rows: tuple[Expr, Expr], panels: tuple
         _finish_at(gemm, batch, panel, row, offset)
 
 
+def _is_last(gemm: Gemm, part: Part) -> Expr:
+    """Whether it is the last part of the depth."""
+    scope, depth = gemm.scope, gemm.what.depth
+    found = apply("equal", part.span[1], index(depth[len(part.outer)]), kind=FLAG)
+    for at, extent in zip(part.outer, depth, strict=False):
+        if at.terms:
+            here = apply("equal", scope.place(at), index(extent - 1), kind=FLAG)
+            found = apply("and", found, here)
+    return scope.let(found, "last")
+
+
 def _clear(gemm: Gemm, count: Expr) -> None:
     """Results that parts are added to begin at 0."""
     scope, lanes = gemm.scope, gemm.tile.lanes
@@ -155,7 +171,9 @@ def _next_part(gemm: Gemm, loops: ExitStack) -> Part:
     """The loops over the parts of the depth, and the part inside of them."""
     scope, depth = gemm.scope, gemm.what.depth
     axis = next(one for one in range(len(depth)) if prod(depth[one + 1 :]) <= gemm.part)
-    step = max(1, gemm.part // prod(depth[axis + 1 :]))
+    most = max(1, gemm.part // prod(depth[axis + 1 :]))
+    even = -(-depth[axis] // -(-depth[axis] // most))
+    step = min(most, -(-even // gemm.tile.lanes) * gemm.tile.lanes)
     outer = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in depth[:axis])
     begin = loops.enter_context(scope.loop(index(0), index(depth[axis]), step, "c"))
     end = scope.let(apply("min", plus(begin, index(step)), index(depth[axis])), "c")
@@ -171,20 +189,22 @@ def _rows_of_tiles(
     part: Part | None = None,
     vectors: int = 0,
 ) -> None:
-    """Whole tiles of the block, then the one that is left over at the end of the matrix; of as many vectors
+    """Whole tiles of the block, then those that are left over at the end of the matrix; of as many vectors
     as a tile has, unless `vectors` says otherwise.
     """
     scope, height, rows = gemm.scope, gemm.tile.rows, gemm.what.row_count
-    rest = rows % height
-    whole = rows - rest
+    whole, low = last_tiles(rows, gemm.tile, vectors or gemm.tile.vectors, gemm.cut.row_block)
     if whole:
-        stop = scope.let(apply("min", last, index(whole)), "p") if rest else last
+        stop = scope.let(apply("min", last, index(whole)), "p") if whole < rows else last
         with scope.loop(first, stop, height, "m") as name:
             _tile(gemm, batch, panel, scope.dim(rows, name), height, first, part, vectors)
-    if rest:
+    if rows - whole > low:
+        with scope.loop(index(whole), last, low, "m") as name:
+            _tile(gemm, batch, panel, scope.dim(rows, name), low, first, part, vectors)
+    elif whole < rows:
         at_end = apply("equal", last, index(rows), kind=FLAG)
         with scope.when(at_end):
-            _tile(gemm, batch, panel, constant(whole), rest, first, part, vectors)
+            _tile(gemm, batch, panel, constant(whole), low, first, part, vectors)
 
 
 def _tile(
@@ -215,50 +235,93 @@ def _tile(
         ]
         for number in range(height)
     ]
+    is_last = Number(True, FLAG) if part is None else part.is_last
+    if is_last is not None:
+        with scope.when(is_last):
+            fetch_results(gemm, batch, panel, row, height)
+    _add_products(gemm, batch, panel, row, first, part, totals)
+    at_end = None if is_last is None else _finish_in_registers(gemm, batch, panel, row, totals)
+    with scope.block() as kept:
+        for number, one_row in enumerate(totals):
+            for vector, value in enumerate(one_row):
+                scope.emit(Store(gemm.result, place(number, vector), value))
+        if is_last is not None and at_end is None:
+            with scope.when(is_last):
+                _finish_tile(gemm, batch, panel, row, height, first if part else scope.place(row))
+    scope.choose(is_last, at_end, tuple(kept))
+
+
+def _add_products(
+    gemm: Gemm,
+    batch: Place,
+    panel: Affine,
+    row: Affine,
+    first: Expr,
+    part: Part | None,
+    totals: Sequence[Sequence[Name]],
+) -> None:
+    """Add the products of all steps of the depth, or of a part of it, to a tile's totals."""
+    scope, tile, what, height = gemm.scope, gemm.tile, gemm.what, len(totals)
+    kind = Kind(F32, tile.lanes)
     base = panel if gemm.right_is_local else scope.space.linear((*batch, panel), (*what.batch, gemm.panels))
     right = scope.let(scope.place(scope.space.multiply(base, gemm.panel_size)), "right")
-    left = _left_reader(gemm, batch, row, height, first, part.origin if part else index(0))
-    fetch = _fetching(gemm, right, row, height, first)
+    left = left_reader(gemm, batch, row, height, first, part.origin if part else index(0))
+    fetches = [fetching(gemm, right, row, height, first)]
+    if part is None and height == tile.rows:
+        fetches.append(fetching_left(gemm, batch, row))
     with ExitStack() as loops:
         depth = _depth(gemm, loops, part)
         flat = scope.space.multiply(scope.space.linear(depth, what.depth), tile.columns)
         at = plus(right, scope.place(flat))
         columns = [
             scope.let(Load(gemm.right, plus(at, index(number * tile.lanes)), kind), "w")
-            for number in range(vectors)
+            for number in range(len(totals[0]))
         ]
-        fetch(depth)
+        for fetch in fetches:
+            fetch(depth)
         for number in range(height):
             value = scope.let(splat(left(number, depth), tile.lanes), "a")
             for one, column in zip(totals[number], columns, strict=True):
                 scope.emit(Assign(one.name, Apply("fma", (value, column, one), kind)))
-    for number, one_row in enumerate(totals):
-        for vector, value in enumerate(one_row):
-            scope.emit(Store(gemm.result, place(number, vector), value))
-    if part is None:
-        with scope.axis(height, "i") as offset:
-            _finish_at(gemm, batch, panel, scope.space.add(row, offset), offset)
 
 
-def _fetching(gemm: Gemm, right: Expr, row: Affine, height: int, first: Expr) -> Callable[[Place], None]:
-    """Every tile of the block asks for its share of the next panel, step by step: panels come from far away,
-    and the first tile would wait for all of one.
-    """
-    scope, tile, what = gemm.scope, gemm.tile, gemm.what
-    tiles = gemm.cut.row_block // tile.rows
-    if not gemm.fetches or tiles < 2 or height < tile.rows:
-        return lambda depth: None
-    share = max(1, tile.columns // tiles)
-    number = apply("quotient", apply("sub", scope.place(row), first), index(tile.rows))
-    start = scope.let(
-        plus(right, plus(times(number, what.depth_count * share), index(gemm.panel_size))), "next"
+def _finish_in_registers(
+    gemm: Gemm, batch: Place, panel: Affine, row: Affine, totals: Sequence[Sequence[Name]]
+) -> tuple[Statement, ...] | None:
+    """What follows, for a tile of whole vectors that are still in registers; None where that does not pay."""
+    scope, tile, columns = gemm.scope, gemm.tile, gemm.what.columns
+    is_whole = columns % (tile.columns if gemm.part else tile.lanes) == 0
+    if gemm.sinks or not is_whole or not _is_light(gemm):
+        return None
+    with scope.block() as body:
+        try:
+            for number, values in enumerate(totals):
+                own = scope.space.add(row, constant(number))
+                rows = _row_index(gemm, batch, own)
+                for vector, value in enumerate(values):
+                    inner = scope.dim(tile.columns, index(vector * tile.lanes))
+                    lane = Lane(len(scope.extents) - 1, tile.lanes, True)
+                    _finish_one(gemm, batch, panel, rows, (own, ZERO), inner, lane, value)
+        except NotInLanesError:
+            return None
+    return tuple(body)
+
+
+def _is_light(gemm: Gemm) -> bool:
+    """Whether what follows is a few operators that need few registers."""
+    nodes = [node for node in gemm.group.body.nodes if node.op != "View" and node is not gemm.node]
+    return len(nodes) <= MOST_LIGHT and all(
+        node.op not in COSTLY and isinstance(OPS[node.op].code, Pointwise) for node in nodes
     )
 
-    def fetch(depth: Place) -> None:
-        flat = scope.place(scope.space.linear(depth, what.depth))
-        scope.emit(Fetch(gemm.right, plus(start, times(flat, share))))
 
-    return fetch
+def _finish_tile(gemm: Gemm, batch: Place, panel: Affine, row: Affine, height: int, first: Expr) -> None:
+    """What follows, for the rows of a tile; `first` is the row whose results come first."""
+    scope = gemm.scope
+    before = row if first == scope.place(row) else scope.dim(gemm.what.row_count, first)
+    begin = scope.space.add(row, scope.space.multiply(before, -1))
+    with scope.axis(height, "i") as number:
+        _finish_at(gemm, batch, panel, scope.space.add(row, number), scope.space.add(begin, number))
 
 
 def _depth(gemm: Gemm, loops: ExitStack, part: Part | None) -> Place:
@@ -272,50 +335,30 @@ def _depth(gemm: Gemm, loops: ExitStack, part: Part | None) -> Place:
     return (*part.outer, along, *inner)
 
 
-Reader = Callable[[int, Place], Expr]
-
-
-def _left_reader(gemm: Gemm, batch: Place, row: Affine, height: int, first: Expr, origin: Expr) -> Reader:
-    """How the tile's rows are read: from the packed block, or in place with the start of each row kept."""
-    scope, what = gemm.scope, gemm.what
-    if gemm.packed_left:
-        relative = scope.let(apply("sub", gemm.left_row(batch, scope.place(row), first), origin), "left")
-
-        def packed(number: int, depth: Place) -> Expr:
-            flat = scope.place(scope.space.linear(depth, what.depth))
-            place = plus(plus(relative, flat), index(number * gemm.left_stride))
-            return Load(gemm.left, place, Kind(F32))
-
-        return packed
-    parts = [
-        left_place(gemm, scope, batch, scope.space.add(row, constant(number))) for number in range(height)
-    ]
-    starts = [scope.let(scope.place(part), "left") for part in parts]
-    buffer = direct_place(gemm.group, scope, what, gemm.node)
-    assert buffer is not None
-
-    def direct(number: int, depth: Place) -> Expr:
-        zero = tuple(constant(0) for _ in what.rows)
-        place = source_place(gemm.group, scope, what, gemm.node, tuple(ZERO for _ in batch), zero, depth)
-        assert place is not None
-        fixed = source_place(
-            gemm.group, scope, what, gemm.node, tuple(ZERO for _ in batch), zero, tuple(ZERO for _ in depth)
-        )
-        assert fixed is not None
-        inner = scope.space.add(place[1], scope.space.multiply(fixed[1], -1))
-        return Load(place[0], plus(starts[number], scope.place(inner)), Kind(F32))
-
-    return direct
-
-
 def _finish_at(gemm: Gemm, batch: Place, panel: Affine, row: Affine, offset: Affine) -> None:
     """What follows, for one row, which is the one of that number in the nearest cache."""
-    scope = gemm.scope
-    rows = tuple(
+    _finish_row(gemm, batch, panel, _row_index(gemm, batch, row), (row, offset))
+
+
+def _row_index(gemm: Gemm, batch: Place, row: Affine) -> Place:
+    """A row as an index along its axes."""
+    scope, what = gemm.scope, gemm.what
+    flat = scope.dim(what.row_count, scope.let(scope.place(row), "o")) if row.terms else row
+    rows = scope.space.delinear(flat, what.rows)
+    if _goes_evenly(gemm, batch, rows):
+        return rows
+    return tuple(
         scope.dim(extent, scope.let(scope.place(one), "o")) if one.terms else one
-        for one, extent in zip(scope.space.delinear(row, gemm.what.rows), gemm.what.rows, strict=True)
+        for one, extent in zip(rows, what.rows, strict=True)
     )
-    _finish_row(gemm, batch, panel, rows, (row, offset))
+
+
+def _goes_evenly(gemm: Gemm, batch: Place, rows: Place) -> bool:
+    """Whether results lie in memory as rows follow one another, so that nothing has to be divided."""
+    scope = gemm.scope
+    where = gemm.what.out(scope.space, batch, rows, ZERO)
+    places = [to(where) for _, to in (gemm.sinks or group_sinks(gemm.group, scope)).values()]
+    return all(isinstance(atom, Dim) for place in places for atom, _ in place.terms)
 
 
 def _finish_row(gemm: Gemm, batch: Place, panel: Affine, rows: Place, row: tuple[Affine, Affine]) -> None:
@@ -342,6 +385,7 @@ def _finish_one(
     at: tuple[Affine, Affine],
     inner: Affine,
     lane: Lane | None,
+    total: Name | None = None,
 ) -> None:
     row, offset = at
     scope, tile, group = gemm.scope, gemm.tile, gemm.group
@@ -352,7 +396,7 @@ def _finish_one(
 
     def ready(elements: Elements, place: Index) -> Expr:
         assert place == where, "what follows a product is element by element"
-        value: Expr = elements.load(gemm.result, from_tile, F32)
+        value: Expr = total or elements.load(gemm.result, from_tile, F32)
         if gemm.factor is not None:
             value = apply("mul", value, splat(gemm.factor(row), value.kind.lanes))
         bias = bias_of(gemm.node)
@@ -366,15 +410,6 @@ def _finish_one(
         found = elements.at(name, where)
         place = to(where)
         store(scope, buffer, place, found, elements.step(place), lane)
-
-
-def group_sinks(group: Group, scope: Scope) -> dict[str, Sink]:
-    """The group's results, in the layouts chosen for them."""
-
-    def to(name: str) -> Callable[[Index], Affine]:
-        return lambda place: group.storages[name].at(scope.space, place)
-
-    return {name: (group.stored[name].buffer, to(name)) for name in group.written}
 
 
 def is_packed(group: Group, node: Node) -> bool:

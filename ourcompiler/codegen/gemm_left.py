@@ -22,7 +22,7 @@ from ourcompiler.codegen.row import Spot
 from ourcompiler.codegen.rows import write_row
 from ourcompiler.codegen.scope import Scope, delinear_names
 from ourcompiler.ir.graph import Graph, Node
-from ourcompiler.ir.index import ZERO, Affine
+from ourcompiler.ir.index import ZERO, Affine, constant
 from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
     TASK,
@@ -50,6 +50,52 @@ def left_place(gemm: Gemm, scope: Scope, batch: Place, row: Affine) -> Affine:
     found = source_place(gemm.group, scope, gemm.what, gemm.node, batch, rows, depth)
     assert found is not None
     return found[1]
+
+
+def left_starts(gemm: Gemm, batch: Place, row: Affine, height: int) -> list[Expr]:
+    """Where the rows of a tile begin: at even distances from the first one, if rows lie so."""
+    scope = gemm.scope
+    start = left_place(gemm, scope, batch, row)
+    (own,) = (atom for atom, _ in row.terms) if len(row.terms) == 1 else (None,)
+    others = [atom for atom, _ in start.terms if atom != own]
+    if own is not None and not any(row.dims & Affine(0, ((one, 1),)).dims for one in others):
+        first = scope.let(scope.place(start), "left")
+        return [plus(first, index(number * start.coefficient(own))) for number in range(height)]
+    places = [left_place(gemm, scope, batch, scope.space.add(row, constant(one))) for one in range(height)]
+    return [scope.let(scope.place(one), "left") for one in places]
+
+
+Reader = Callable[[int, Place], Expr]
+
+
+def left_reader(gemm: Gemm, batch: Place, row: Affine, height: int, first: Expr, origin: Expr) -> Reader:
+    """How the tile's rows are read: from the packed block, or in place with the start of each row kept."""
+    scope, what = gemm.scope, gemm.what
+    if gemm.packed_left:
+        relative = scope.let(apply("sub", gemm.left_row(batch, scope.place(row), first), origin), "left")
+
+        def packed(number: int, depth: Place) -> Expr:
+            flat = scope.place(scope.space.linear(depth, what.depth))
+            place = plus(plus(relative, flat), index(number * gemm.left_stride))
+            return Load(gemm.left, place, Kind(F32))
+
+        return packed
+    starts = left_starts(gemm, batch, row, height)
+    buffer = direct_place(gemm.group, scope, what, gemm.node)
+    assert buffer is not None
+
+    def direct(number: int, depth: Place) -> Expr:
+        zero = tuple(constant(0) for _ in what.rows)
+        place = source_place(gemm.group, scope, what, gemm.node, tuple(ZERO for _ in batch), zero, depth)
+        assert place is not None
+        fixed = source_place(
+            gemm.group, scope, what, gemm.node, tuple(ZERO for _ in batch), zero, tuple(ZERO for _ in depth)
+        )
+        assert fixed is not None
+        inner = scope.space.add(place[1], scope.space.multiply(fixed[1], -1))
+        return Load(place[0], plus(starts[number], scope.place(inner)), Kind(F32))
+
+    return direct
 
 
 def source_place(

@@ -48,17 +48,28 @@ Sink = tuple[str, Callable[[Index], Affine]]
 """A buffer, and the place in it for an index."""
 
 
+def group_sinks(group: Group, scope: Scope) -> dict[str, Sink]:
+    """The group's results, in the layouts chosen for them."""
+
+    def to(name: str) -> Callable[[Index], Affine]:
+        return lambda place: group.storages[name].at(scope.space, place)
+
+    return {name: (group.stored[name].buffer, to(name)) for name in group.written}
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """Part of the depth: one index along each of the first axes, from and to along the next, the rest
     whole. `origin` is where it begins in the packed left side, if that has one part at a time; `held` where
-    its panel's results begin.
+    its panel's results begin. Where `is_last` holds, a tile's results are whole, and what
+    follows is computed.
     """
 
     outer: Place
     span: tuple[Expr, Expr]
     origin: Expr = ZERO_PLACE
     held: Expr = ZERO_PLACE
+    is_last: Expr | None = None
 
 
 @dataclass

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from ourcompiler.ir.index import ZERO, Affine, Atom, Dim, Entry, Quotient, Remainder, Space
 from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
+    FLAG,
     Apply,
     Expr,
     For,
@@ -117,9 +118,23 @@ class Scope:
     @contextmanager
     def when(self, condition: Expr) -> Iterator[None]:
         """What follows, only if the condition holds."""
+        if condition == Number(True, FLAG):
+            yield
+            return
         with self.block() as inner:
             yield
         self.emit(If(condition, tuple(inner)))
+
+    def choose(
+        self, condition: Expr | None, body: tuple[Statement, ...] | None, otherwise: tuple[Statement, ...]
+    ) -> None:
+        """The one block where the condition holds, else the other; only the other if there is none."""
+        if condition is None or body is None:
+            self.blocks[-1] += otherwise
+        elif condition == Number(True, FLAG):
+            self.blocks[-1] += body
+        else:
+            self.emit(If(condition, body, otherwise))
 
     def place(self, affine: Affine) -> Expr:
         """The value of an expression over the dimensions."""

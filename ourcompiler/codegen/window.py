@@ -20,7 +20,7 @@ from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.nest import LANE_CHOICES, store
 from ourcompiler.codegen.scope import Scope, delinear_names
 from ourcompiler.ir.graph import ABSENT, Array, Graph, Node
-from ourcompiler.ir.index import Affine
+from ourcompiler.ir.index import ZERO, Affine
 from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
     FLAG,
@@ -50,6 +50,8 @@ IMAGE_BYTES = 24 << 10
 """What a task copies of the image, about: it stays in the nearest cache."""
 LARGEST_IMAGE = 4096
 """Places that two results along each axis may need: far-apart taps would make the copy too large."""
+MOST_TAPS = 5
+"""Weights of a row of taps that stay in registers beside the results."""
 MOST_BESIDE = 8
 """Results side by side in registers: enough to hide how long a multiply takes."""
 
@@ -260,39 +262,84 @@ def _count(window: Window, axis: int, start: Affine) -> Expr:
 def _tile(window: Window, batch: Affine, block: Affine, start: Place, at: Place, count: int) -> None:
     """`count` results side by side along the last axis, for all channels of the block."""
     scope, what = window.scope, window.what
-    kind = Kind(F32, what.lanes)
     zero = splat(Number(0.0, Kind(F32)), what.lanes)
     totals = [[scope.variable(zero, "acc") for _ in range(what.vectors)] for _ in range(count)]
+    if what.per_group > 1 and what.taps[-1] <= MOST_TAPS:
+        _add_rows_of_taps(window, block, at, totals)
+    else:
+        _add_taps(window, block, at, totals)
+    _finish(window, batch, block, (start, at), totals)
+
+
+def _add_taps(window: Window, block: Affine, at: Place, totals: Sequence[Sequence[Name]]) -> None:
+    """Tap after tap, each for all results."""
+    scope, what = window.scope, window.what
+    step = window.node["strides"][-1] * what.block
     with ExitStack() as loops:
         taps = tuple(loops.enter_context(scope.axis(size, "k")) for size in what.taps)
-        tap = scope.space.linear((block, scope.space.linear(taps, what.taps)), what.weights_shape[:2])
-        weights = scope.let(times(scope.place(tap), what.per_group * what.block), "w")
+        weights = _weights_place(window, block, taps)
         first = scope.let(scope.place(_image_place(window, at, taps)), "x")
-        step = window.node["strides"][-1] * what.block
-        images = [plus(first, index(number * step)) for number in range(count)]
-        whole = [
-            [
-                scope.let(Load(window.image, plus(one, index(v * what.lanes)), kind), "x")
-                for v in range(what.vectors)
-            ]
-            for one in images
-            if what.per_group <= what.lanes
-        ]
         for channel in range(what.per_group):
             for vector in range(what.vectors):
-                place = plus(weights, index(channel * what.block + vector * what.lanes))
-                weight = scope.let(Load(window.weights, place, kind), "w")
+                weight = _weight(window, weights, channel, vector)
                 for number, total in enumerate(totals):
-                    if whole:
-                        value = _spread(whole[number][vector], what.per_group, channel)
-                    else:
-                        own = vector * what.lanes // what.per_group * what.per_group + channel
-                        value = splat(
-                            Load(window.image, plus(images[number], index(own)), Kind(F32)), what.lanes
-                        )
-                    name = total[vector].name
-                    scope.emit(Assign(name, Apply("fma", (value, weight, total[vector]), kind)))
-    _finish(window, batch, block, (start, at), totals)
+                    value = _pixel(window, plus(first, index(number * step)), channel, vector)
+                    _multiply(scope, total[vector], value, weight)
+
+
+def _add_rows_of_taps(window: Window, block: Affine, at: Place, totals: Sequence[Sequence[Name]]) -> None:
+    """Row of taps after row: a channel of a place of the image, spread over the lanes of its group, meets
+    the taps of the row for all results that it belongs to.
+    """
+    scope, what = window.scope, window.what
+    stride, dilation, width = window.node["strides"][-1], window.node["dilations"][-1], what.taps[-1]
+    meets: dict[int, list[tuple[int, int]]] = {}
+    for number in range(len(totals)):
+        for tap in range(width):
+            meets.setdefault(number * stride + tap * dilation, []).append((number, tap))
+    with ExitStack() as loops:
+        outer = tuple(loops.enter_context(scope.axis(size, "k")) for size in what.taps[:-1])
+        weights = _weights_place(window, block, (*outer, ZERO))
+        first = scope.let(scope.place(_image_place(window, at, (*outer, ZERO))), "x")
+        for channel in range(what.per_group):
+            for vector in range(what.vectors):
+                row = [
+                    _weight(window, plus(weights, index(tap * what.per_group * what.block)), channel, vector)
+                    for tap in range(width)
+                ]
+                for place, pairs in sorted(meets.items()):
+                    value = _pixel(window, plus(first, index(place * what.block)), channel, vector)
+                    value = scope.let(value, "x")
+                    for number, tap in pairs:
+                        _multiply(scope, totals[number][vector], value, row[tap])
+
+
+def _weights_place(window: Window, block: Affine, taps: Place) -> Expr:
+    """Where the weights of a tap begin."""
+    scope, what = window.scope, window.what
+    tap = scope.space.linear((block, scope.space.linear(taps, what.taps)), what.weights_shape[:2])
+    return scope.let(times(scope.place(tap), what.per_group * what.block), "w")
+
+
+def _weight(window: Window, weights: Expr, channel: int, vector: int) -> Expr:
+    """What a channel of every group is multiplied with."""
+    what = window.what
+    place = plus(weights, index(channel * what.block + vector * what.lanes))
+    return window.scope.let(Load(window.weights, place, Kind(F32, what.lanes)), "w")
+
+
+def _pixel(window: Window, place: Expr, channel: int, vector: int) -> Expr:
+    """One channel of each group of a place of the image, in all lanes of that group."""
+    what, first = window.what, vector * window.what.lanes
+    if what.per_group < what.lanes:
+        value = window.scope.let(Load(window.image, plus(place, index(first)), Kind(F32, what.lanes)), "x")
+        return _spread(value, what.per_group, channel)
+    own = first // what.per_group * what.per_group + channel
+    return splat(Load(window.image, plus(place, index(own)), Kind(F32)), what.lanes)
+
+
+def _multiply(scope: Scope, total: Name, value: Expr, weight: Expr) -> None:
+    scope.emit(Assign(total.name, Apply("fma", (value, weight, total), total.kind)))
 
 
 def _spread(value: Expr, per_group: int, channel: int) -> Expr:

@@ -199,7 +199,7 @@ def _block(body: Sequence[Statement], indent: str) -> Iterator[str]:
             case Turn(buffer, place, step, rows):
                 source = f"arrays[{rows.buffer!r}], {_value(rows.place)}, {rows.step}, {rows.kind.lanes}"
                 yield f"{indent}turn(arrays[{buffer!r}], {_value(place)}, {step}, {source}, task)"
-            case Fetch(_, place):
+            case Fetch(_, place, _):
                 yield f"{indent}{_value(place)}"
             case For(name, start, stop, step, inner):
                 yield f"{indent}for {_own(name)} in range({_value(start)}, {_value(stop)}, {step}):"

@@ -138,10 +138,13 @@ class If:
 
 @dataclass(frozen=True, slots=True)
 class Fetch:
-    """Ask for an element of a buffer to be near soon; it may lie beyond the end."""
+    """Ask for an element of a buffer to be near soon, in the second cache or, if `is_next`, in the first; it
+    may lie beyond the end.
+    """
 
     buffer: str
     place: Expr
+    is_next: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -241,7 +244,7 @@ def values(statement: Statement) -> tuple[Expr, ...]:
             return (place, value)
         case Turn(_, place, _, rows):
             return (place, rows)
-        case Fetch(_, place):
+        case Fetch(_, place, _):
             return (place,)
         case For(_, start, stop, _, _):
             return (start, stop)

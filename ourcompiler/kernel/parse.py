@@ -122,8 +122,8 @@ class _Reader:
             start, stop = self.expression(found[2]), self.expression(found[3])
             self.kinds[found[1]] = INDEX
             return For(found[1], start, stop, int(found[4]), self.block(depth + 1))
-        if found := re.fullmatch(r"fetch (\w+)\[(.*)\]", line):
-            return Fetch(found[1], self.expression(found[2]))
+        if found := re.fullmatch(r"fetch( next)? (\w+)\[(.*)\]", line):
+            return Fetch(found[2], self.expression(found[3]), bool(found[1]))
         if found := re.fullmatch(r"turn (\w+)\[.*", line):
             return self._turn(found[1], line)
         if found := re.fullmatch(r"if (.*)", line):

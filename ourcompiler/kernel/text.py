@@ -84,8 +84,8 @@ def _line(statement: Let | Variable | Assign | Store | Turn | Fetch) -> str:
             return f"{buffer}[{expression(place)}] = {expression(value)}"
         case Turn(buffer, place, step, rows):
             return f"turn {buffer}[{expression(place)}] by {step} = {expression(rows)}"
-        case Fetch(buffer, place):
-            return f"fetch {buffer}[{expression(place)}]"
+        case Fetch(buffer, place, is_next):
+            return f"fetch{' next' if is_next else ''} {buffer}[{expression(place)}]"
 
 
 def expression(expr: Expr, binding: int = 0) -> str:

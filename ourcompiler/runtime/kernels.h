@@ -308,8 +308,9 @@ static inline i64 whole_i64(f64 x) {
 static inline u64 whole_u64(f64 x) { return x != x || x <= 0 ? 0 : x >= 0x1p64 ? UINT64_MAX : (u64)x; }
 
 /* Places: rounded down, whatever the sign; divisors are positive. */
-/* Into the second cache; an address that is nobody's does no harm. */
+/* Into the second cache, or the first; an address that is nobody's does no harm. */
 #define FETCH(ADDRESS) __builtin_prefetch((const void *)(ADDRESS), 0, 2)
+#define FETCH_NEXT(ADDRESS) __builtin_prefetch((const void *)(ADDRESS), 0, 3)
 
 /* An index that the data says, of `size` elements. Outside of them the run is told, and reads the first. */
 extern i32 ours_fault;

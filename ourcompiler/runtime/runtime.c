@@ -1,7 +1,9 @@
 /* Sessions: memory that is taken once, and threads that work through the launches together.
  *
- * A launch is a number of independent tasks; threads take them from a counter. Between launches threads spin,
- * because the next one follows within microseconds; after SPINS without work they sleep until they are woken.
+ * A launch is a number of independent tasks. Every thread has a range of them and takes one after another, so that
+ * what a task asks for ahead is what the same thread needs next; who is done helps the others. Between launches
+ * threads spin, because the next one follows within microseconds; after SPINS without work they sleep until they are
+ * woken.
  */
 #include "runtime.h"
 
@@ -18,7 +20,13 @@ typedef struct {
   ours_session *session;
   char *scratch;
   pthread_t thread;
+  int32_t number;
 } worker;
+
+/* The next task of a thread's range, which ends where the one of the next thread begins. */
+typedef struct {
+  _Alignas(CACHE_LINE) _Atomic int64_t next;
+} range;
 
 struct ours_session {
   char *arena, *scratch;
@@ -26,12 +34,12 @@ struct ours_session {
   char **arguments; /* of all launches one after another, as addresses */
   int32_t threads, started;
   worker *workers;
+  range *ranges;
   pthread_mutex_t mutex;
   pthread_cond_t wake;
   /* The launch that is under way: who changes `round` last publishes the rest. */
   const ours_launch *launch;
   _Alignas(CACHE_LINE) atomic_int round;
-  _Alignas(CACHE_LINE) _Atomic int64_t next;
   _Alignas(CACHE_LINE) atomic_int working;
   atomic_int sleeping;
   atomic_bool ended;
@@ -52,12 +60,21 @@ static void *zeroed(int64_t bytes) {
   return memory;
 }
 
-static void take_tasks(ours_session *session, const ours_launch *launch, char *scratch) {
+static int64_t first_of(const ours_launch *launch, int32_t number, int32_t threads) {
+  return launch->tasks * number / threads;
+}
+
+static void take_tasks(ours_session *session, const ours_launch *launch, char *scratch, int32_t number) {
   char *const *arguments = session->arguments + launch->first_argument;
-  for (;;) {
-    int64_t task = atomic_fetch_add_explicit(&session->next, 1, memory_order_relaxed);
-    if (task >= launch->tasks) return;
-    launch->phase(arguments, scratch, task);
+  int32_t threads = session->started + 1;
+  for (int32_t one = 0; one < threads; one++) {
+    int32_t whose = (number + one) % threads;
+    int64_t end = first_of(launch, whose + 1, threads);
+    for (;;) {
+      int64_t task = atomic_fetch_add_explicit(&session->ranges[whose].next, 1, memory_order_relaxed);
+      if (task >= end) break;
+      launch->phase(arguments, scratch, task);
+    }
   }
 }
 
@@ -83,7 +100,7 @@ static void *work(void *argument) {
   for (;;) {
     seen = wait_for_round(session, seen);
     if (atomic_load(&session->ended)) return NULL;
-    take_tasks(session, session->launch, self->scratch);
+    take_tasks(session, session->launch, self->scratch, self->number);
     atomic_fetch_sub_explicit(&session->working, 1, memory_order_release);
   }
 }
@@ -104,10 +121,13 @@ static void execute(ours_session *session, const ours_launch *launch) {
     return;
   }
   session->launch = launch;
-  atomic_store_explicit(&session->next, 0, memory_order_relaxed);
+  for (int32_t one = 0; one <= session->started; one++) {
+    int64_t first = first_of(launch, one, session->started + 1);
+    atomic_store_explicit(&session->ranges[one].next, first, memory_order_relaxed);
+  }
   atomic_store_explicit(&session->working, session->started, memory_order_relaxed);
   next_round(session);
-  take_tasks(session, launch, session->scratch);
+  take_tasks(session, launch, session->scratch, 0);
   while (atomic_load_explicit(&session->working, memory_order_acquire)) relax();
 }
 
@@ -128,14 +148,16 @@ static bool take_memory(ours_session *session) {
   session->outputs = zeroed((int64_t)sizeof(char *) * model->output_count);
   session->arguments = zeroed((int64_t)sizeof(char *) * model->place_count);
   session->workers = zeroed((int64_t)sizeof(worker) * session->threads);
+  session->ranges = zeroed((int64_t)sizeof(range) * session->threads);
   bool good = session->arena && session->scratch && session->inputs && session->outputs && session->arguments &&
-              session->workers;
+              session->workers && session->ranges;
   for (int32_t one = 0; good && one < model->input_count; one++)
     good = (session->inputs[one] = zeroed(model->input_bytes[one])) != NULL;
   for (int32_t one = 0; good && one < model->output_count; one++)
     good = (session->outputs[one] = zeroed(model->output_bytes[one])) != NULL;
   for (int32_t one = 0; good && one < session->threads - 1; one++) {
     session->workers[one].session = session;
+    session->workers[one].number = one + 1;
     good = (session->workers[one].scratch = zeroed(model->scratch_bytes)) != NULL;
   }
   return good;
@@ -216,6 +238,7 @@ void ours_close(ours_session *session) {
   free(session->outputs);
   free(session->arguments);
   free(session->workers);
+  free(session->ranges);
   pthread_mutex_destroy(&session->mutex);
   pthread_cond_destroy(&session->wake);
   free(session);
