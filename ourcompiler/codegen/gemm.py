@@ -8,7 +8,7 @@ computed from the tile while it is in the nearest cache.
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
-from math import prod
+from math import gcd
 
 from ourcompiler.codegen.contraction import (
     Contraction,
@@ -26,6 +26,7 @@ from ourcompiler.codegen.gemm_left import (
     left_rows,
     pack_left,
     pack_left_phase,
+    rows_apart,
     source_place,
 )
 from ourcompiler.codegen.gemm_parts import (
@@ -33,10 +34,14 @@ from ourcompiler.codegen.gemm_parts import (
     Gemm,
     Part,
     Sink,
+    ahead,
+    clear,
     depth_in_part,
     is_deep,
     make_cut,
+    next_part,
     packs_ahead,
+    row_stride,
 )
 from ourcompiler.codegen.gemm_right import pack_right_phase
 from ourcompiler.codegen.group import Group
@@ -87,79 +92,43 @@ def lower_panels(
     """Panel after panel, for rows from the first to before the last."""
     first, last = rows
     start, stop = panels or (index(0), index(gemm.panels))
-    packs_block = gemm.packed_left and not gemm.left_is_ready
-    if packs_block and gemm.part:
+    if gemm.part:
         _deep_block(gemm, batch, rows, (start, stop))
         return
-    if packs_block:
+    if gemm.packed_left and not gemm.left_is_ready:
         pack_left(gemm, batch, first, last)
     narrow = last_vectors(gemm.what.columns, gemm.tile)
-    is_ragged = not gemm.part and narrow < gemm.tile.vectors and gemm.panels > 1
+    is_ragged = narrow < gemm.tile.vectors and gemm.panels > 1
     end = apply("min", stop, index(gemm.panels - 1)) if is_ragged else stop
     with gemm.scope.loop(start, end, 1, "panel") as name:
-        panel = gemm.scope.dim(gemm.panels, name)
-        if gemm.part:
-            _deep_panel(gemm, batch, panel, first, last)
-        else:
-            _rows_of_tiles(gemm, batch, panel, first, last)
+        _rows_of_tiles(gemm, batch, gemm.scope.dim(gemm.panels, name), first, last)
     if is_ragged:
         with gemm.scope.when(apply("equal", stop, index(gemm.panels), kind=FLAG)):
             _rows_of_tiles(gemm, batch, constant(gemm.panels - 1), first, last, vectors=narrow)
 
 
-def _deep_panel(gemm: Gemm, batch: Place, panel: Affine, first: Expr, last: Expr) -> None:
-    """Part of the depth after part, each for all rows of the block; then what follows the product."""
-    scope = gemm.scope
-    _clear(gemm, times(apply("sub", last, first), gemm.tile.columns))
-    with ExitStack() as loops:
-        _rows_of_tiles(gemm, batch, panel, first, last, _next_part(gemm, loops))
-    before = scope.dim(gemm.what.row_count, first)
-    with scope.loop(first, last, 1, "i") as name:
-        row = scope.dim(gemm.what.row_count, name)
-        _finish_at(gemm, batch, panel, row, scope.space.add(row, scope.space.multiply(before, -1)))
-
-
 def _deep_block(gemm: Gemm, batch: Place, rows: tuple[Expr, Expr], panels: tuple[Expr, Expr]) -> None:
-    """Part of the depth after part: the block's rows are packed for it and multiplied with every panel; then
-    what follows.
+    """Part of the depth after part: the block's rows are multiplied with every panel while that part of them
+    is in the second cache, packed for it if they have to be; then what follows.
     """
     scope, space, what = gemm.scope, gemm.scope.space, gemm.what
     size = gemm.cut.row_block * gemm.tile.columns
-    _clear(gemm, times(apply("sub", panels[1], panels[0]), size))
+    clear(gemm, times(apply("sub", panels[1], panels[0]), size))
     with ExitStack() as loops:
-        part = _next_part(gemm, loops)
-        whole = tuple(ZERO for _ in what.depth[len(part.outer) + 1 :])
-        begin = scope.dim(what.depth[len(part.outer)], part.span[0])
-        origin = scope.let(scope.place(space.linear((*part.outer, begin, *whole), what.depth)), "origin")
-        part = replace(part, origin=origin)
-        pack_left(gemm, batch, *rows, part)
+        part = next_part(gemm, loops)
+        if gemm.packed_left and not gemm.left_is_ready:
+            part = replace(part, origin=part.begin)
+            pack_left(gemm, batch, *rows, part)
         with scope.loop(*panels, 1, "panel") as name:
             held = scope.let(times(apply("sub", name, panels[0]), size), "held")
-            _rows_of_tiles(gemm, batch, scope.dim(gemm.panels, name), *rows, replace(part, held=held))
+            own = replace(part, held=held, ahead=scope.let(ahead(gemm, batch, part, name, panels), "ahead"))
+            _rows_of_tiles(gemm, batch, scope.dim(gemm.panels, name), *rows, own)
     first_row, first_panel = scope.dim(what.row_count, rows[0]), scope.dim(gemm.panels, panels[0])
-    with scope.loop(*panels, 1, "panel") as name, scope.loop(*rows, 1, "i") as row_name:
+    with scope.loop(*rows, 1, "i") as row_name, scope.loop(*panels, 1, "panel") as name:
         panel, row = scope.dim(gemm.panels, name), scope.dim(what.row_count, row_name)
         block = space.multiply(space.add(panel, space.multiply(first_panel, -1)), gemm.cut.row_block)
         offset = space.add(block, space.add(row, space.multiply(first_row, -1)))
         _finish_at(gemm, batch, panel, row, offset)
-
-
-def _clear(gemm: Gemm, count: Expr) -> None:
-    """Results that parts are added to begin at 0."""
-    scope, lanes = gemm.scope, gemm.tile.lanes
-    with scope.loop(index(0), scope.let(count, "n"), lanes, "z") as place:
-        scope.emit(Store(gemm.result, place, splat(Number(0.0, Kind(F32)), lanes)))
-
-
-def _next_part(gemm: Gemm, loops: ExitStack) -> Part:
-    """The loops over the parts of the depth, and the part inside of them."""
-    scope, depth = gemm.scope, gemm.what.depth
-    axis = next(one for one in range(len(depth)) if prod(depth[one + 1 :]) <= gemm.part)
-    step = max(1, gemm.part // prod(depth[axis + 1 :]))
-    outer = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in depth[:axis])
-    begin = loops.enter_context(scope.loop(index(0), index(depth[axis]), step, "c"))
-    end = scope.let(apply("min", plus(begin, index(step)), index(depth[axis])), "c")
-    return Part(outer, (begin, end))
 
 
 def _rows_of_tiles(
@@ -218,7 +187,7 @@ def _tile(
     base = panel if gemm.right_is_local else scope.space.linear((*batch, panel), (*what.batch, gemm.panels))
     right = scope.let(scope.place(scope.space.multiply(base, gemm.panel_size)), "right")
     left = _left_reader(gemm, batch, row, height, first, part.origin if part else index(0))
-    fetch = _fetching(gemm, right, row, height, first)
+    fetch = _fetching(gemm, right, row, height, first, part)
     with ExitStack() as loops:
         depth = _depth(gemm, loops, part)
         flat = scope.space.multiply(scope.space.linear(depth, what.depth), tile.columns)
@@ -240,7 +209,9 @@ def _tile(
             _finish_at(gemm, batch, panel, scope.space.add(row, offset), offset)
 
 
-def _fetching(gemm: Gemm, right: Expr, row: Affine, height: int, first: Expr) -> Callable[[Place], None]:
+def _fetching(
+    gemm: Gemm, right: Expr, row: Affine, height: int, first: Expr, part: Part | None
+) -> Callable[[Place], None]:
     """Every tile of the block asks for its share of the next panel, step by step: panels come from far away,
     and the first tile would wait for all of one.
     """
@@ -250,9 +221,13 @@ def _fetching(gemm: Gemm, right: Expr, row: Affine, height: int, first: Expr) ->
         return lambda depth: None
     share = max(1, tile.columns // tiles)
     number = apply("quotient", apply("sub", scope.place(row), first), index(tile.rows))
-    start = scope.let(
-        plus(right, plus(times(number, what.depth_count * share), index(gemm.panel_size))), "next"
-    )
+    begin: Expr = index(0)
+    length: Expr = index(what.depth_count)
+    following = plus(right, index(gemm.panel_size))
+    if part is not None:
+        begin, length, following = part.begin, part.length, part.ahead
+    behind = apply("sub", apply("mul", number, length), begin)
+    start = scope.let(plus(following, times(behind, share)), "next")
 
     def fetch(depth: Place) -> None:
         flat = scope.place(scope.space.linear(depth, what.depth))
@@ -418,14 +393,32 @@ def _machine(group: Group, how: Tiling) -> Target:
     return replace(group.target, l2_bytes=how.cache_bytes, panel_bytes=how.panel_bytes)
 
 
+CACHE_WAYS = 8
+MOST_HELD = 64
+"""Rows: a second cache that holds no more of them at a place is too small for the rows of a block."""
+COLLIDING_CACHES = 16
+"""What is packed because it collides takes at most this many second caches."""
+
+
 def left_count(group: Group, node: Node) -> int:
     """Elements of the left side if it is packed as a whole before anything is multiplied, else 0."""
     what, tile, packed_left = plan(group, node)
-    if not packed_left:
-        return 0
     _, how = tiling(group, node, (what, tile, packed_left))
-    is_ahead = packs_ahead(what, tile, _machine(group, how))
-    return what.batch_count * what.row_count * what.depth_count if is_ahead else 0
+    machine = _machine(group, how)
+    is_ahead = packs_ahead(what, tile, machine) if packed_left else _collides(group, node, what, machine)
+    return what.batch_count * what.row_count * row_stride(what.depth_count) if is_ahead else 0
+
+
+def _collides(group: Group, node: Node, what: Contraction, target: Target) -> bool:
+    """Whether a left side that could be read in place is packed nevertheless: where rows are so far apart
+    that all of them fall into a few sets of the second cache, so that it does not hold a block.
+    """
+    apart = rows_apart(group, what, node)
+    way = target.l2_bytes // CACHE_WAYS
+    held = CACHE_WAYS * way // gcd(4 * apart, way) if apart else what.row_count
+    is_far = 4 * what.depth_count * what.columns > target.l2_bytes
+    fits = 4 * what.batch_count * what.row_count * what.depth_count <= COLLIDING_CACHES * target.l2_bytes
+    return is_packed(group, node) and is_far and fits and held <= MOST_HELD < 2 * what.row_count
 
 
 def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Kernel:
@@ -435,15 +428,17 @@ def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Ke
     what, tile, packed_left = plan(group, node)
     scope = Scope()
     _, how = tiling(group, node, (what, tile, packed_left))
+    packed_left = packed_left or bool(left)
     target, packs_block = _machine(group, how), packed_left and not left
     is_parted = is_deep(what, tile, target) and not (packs_block and left_rows(group.body, node))
     cut = make_cut(what, tile, packs_block, target, is_parted)
-    gemm = Gemm(group, node, scope, what, tile, cut, packed_left, right, left_stride=what.depth_count)
+    gemm = Gemm(group, node, scope, what, tile, cut, packed_left, right)
+    gemm.left_stride = row_stride(what.depth_count)
     gemm.fetches = how.fetches
     held = tile.rows
     if is_parted:
         gemm.part = depth_in_part(tile, target)
-        held = cut.row_block * (cut.panel_block if packs_block else 1)
+        held = cut.row_block * cut.panel_block
     gemm.result = scope.local(F32, held * tile.columns)
     phases = []
     if not is_packed(group, node):
@@ -453,7 +448,7 @@ def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Ke
         phases.append(pack_left_phase(gemm))
         gemm.left_is_ready = True
     elif packed_left:
-        gemm.left_stride = min(gemm.part or what.depth_count, what.depth_count)
+        gemm.left_stride = row_stride(min(gemm.part or what.depth_count, what.depth_count))
         gemm.left = scope.local(F32, cut.row_block * gemm.left_stride)
     phases.append(lower_tiles(gemm))
     return group.kernel(name, [scope], phases)
