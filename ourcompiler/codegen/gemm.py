@@ -8,7 +8,7 @@ computed from the tile while it is in the nearest cache.
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import replace
-from math import prod
+from math import gcd
 
 from ourcompiler.codegen.contraction import (
     Contraction,
@@ -28,16 +28,21 @@ from ourcompiler.codegen.gemm_left import (
     left_rows,
     pack_left,
     pack_left_phase,
+    rows_apart,
 )
 from ourcompiler.codegen.gemm_parts import (
     F32,
     Gemm,
     Part,
+    ahead,
+    clear,
     depth_in_part,
     group_sinks,
     is_deep,
     make_cut,
+    next_part,
     packs_ahead,
+    row_stride,
 )
 from ourcompiler.codegen.gemm_right import pack_right_phase
 from ourcompiler.codegen.group import Group
@@ -94,59 +99,45 @@ def lower_panels(
     """Panel after panel, for rows from the first to before the last."""
     first, last = rows
     start, stop = panels or (index(0), index(gemm.panels))
-    packs_block = gemm.packed_left and not gemm.left_is_ready
-    if packs_block and gemm.part:
+    if gemm.part:
         _deep_block(gemm, batch, rows, (start, stop))
         return
-    if packs_block:
+    if gemm.packed_left and not gemm.left_is_ready:
         pack_left(gemm, batch, first, last)
     narrow = last_vectors(gemm.what.columns, gemm.tile)
-    is_ragged = not gemm.part and narrow < gemm.tile.vectors and gemm.panels > 1
+    is_ragged = narrow < gemm.tile.vectors and gemm.panels > 1
     end = apply("min", stop, index(gemm.panels - 1)) if is_ragged else stop
     with gemm.scope.loop(start, end, 1, "panel") as name:
-        panel = gemm.scope.dim(gemm.panels, name)
-        if gemm.part:
-            _deep_panel(gemm, batch, panel, first, last)
-        else:
-            _rows_of_tiles(gemm, batch, panel, first, last)
+        _rows_of_tiles(gemm, batch, gemm.scope.dim(gemm.panels, name), first, last)
     if is_ragged:
         with gemm.scope.when(apply("equal", stop, index(gemm.panels), kind=FLAG)):
             _rows_of_tiles(gemm, batch, constant(gemm.panels - 1), first, last, vectors=narrow)
 
 
-def _deep_panel(gemm: Gemm, batch: Place, panel: Affine, first: Expr, last: Expr) -> None:
-    """Part of the depth after part, each for all rows of the block; what follows the product is computed
-    from each tile of the last one.
-    """
-    _clear(gemm, times(apply("sub", last, first), gemm.tile.columns))
-    with ExitStack() as loops:
-        part = _next_part(gemm, loops)
-        _rows_of_tiles(gemm, batch, panel, first, last, replace(part, is_last=_is_last(gemm, part)))
-
-
 def _deep_block(gemm: Gemm, batch: Place, rows: tuple[Expr, Expr], panels: tuple[Expr, Expr]) -> None:
-    """Part of the depth after part: the block's rows are packed for it and multiplied with every panel; then
-    what follows.
+    """Part of the depth after part: the block's rows are multiplied with every panel while that part of them
+    is in the second cache, packed for it if they have to be. What follows the product is computed from each
+    tile of the last part.
     """
-    scope, space, what = gemm.scope, gemm.scope.space, gemm.what
+    scope, space = gemm.scope, gemm.scope.space
     size = gemm.cut.row_block * gemm.tile.columns
-    _clear(gemm, times(apply("sub", panels[1], panels[0]), size))
+    clear(gemm, times(apply("sub", panels[1], panels[0]), size))
+    first_panel = scope.dim(gemm.panels, panels[0])
     with ExitStack() as loops:
-        part = _next_part(gemm, loops)
-        whole = tuple(ZERO for _ in what.depth[len(part.outer) + 1 :])
-        begin = scope.dim(what.depth[len(part.outer)], part.span[0])
-        origin = scope.let(scope.place(space.linear((*part.outer, begin, *whole), what.depth)), "origin")
-        part = replace(part, origin=origin)
-        pack_left(gemm, batch, *rows, part)
+        part = next_part(gemm, loops)
+        part = replace(part, is_last=_is_last(gemm, part))
+        if gemm.packed_left and not gemm.left_is_ready:
+            part = replace(part, origin=part.begin)
+            pack_left(gemm, batch, *rows, part)
         with scope.loop(*panels, 1, "panel") as name:
-            held = scope.let(times(apply("sub", name, panels[0]), size), "held")
-            _rows_of_tiles(gemm, batch, scope.dim(gemm.panels, name), *rows, replace(part, held=held))
-    first_row, first_panel = scope.dim(what.row_count, rows[0]), scope.dim(gemm.panels, panels[0])
-    with scope.loop(*panels, 1, "panel") as name, scope.loop(*rows, 1, "i") as row_name:
-        panel, row = scope.dim(gemm.panels, name), scope.dim(what.row_count, row_name)
-        block = space.multiply(space.add(panel, space.multiply(first_panel, -1)), gemm.cut.row_block)
-        offset = space.add(block, space.add(row, space.multiply(first_row, -1)))
-        _finish_at(gemm, batch, panel, row, offset)
+            panel = scope.dim(gemm.panels, name)
+            own = replace(
+                part,
+                held=scope.let(times(apply("sub", name, panels[0]), size), "held"),
+                before=space.multiply(space.add(panel, space.multiply(first_panel, -1)), gemm.cut.row_block),
+                ahead=scope.let(ahead(gemm, batch, part, name, panels), "ahead"),
+            )
+            _rows_of_tiles(gemm, batch, panel, *rows, own)
 
 
 def _is_last(gemm: Gemm, part: Part) -> Expr:
@@ -158,26 +149,6 @@ def _is_last(gemm: Gemm, part: Part) -> Expr:
             here = apply("equal", scope.place(at), index(extent - 1), kind=FLAG)
             found = apply("and", found, here)
     return scope.let(found, "last")
-
-
-def _clear(gemm: Gemm, count: Expr) -> None:
-    """Results that parts are added to begin at 0."""
-    scope, lanes = gemm.scope, gemm.tile.lanes
-    with scope.loop(index(0), scope.let(count, "n"), lanes, "z") as place:
-        scope.emit(Store(gemm.result, place, splat(Number(0.0, Kind(F32)), lanes)))
-
-
-def _next_part(gemm: Gemm, loops: ExitStack) -> Part:
-    """The loops over the parts of the depth, and the part inside of them."""
-    scope, depth = gemm.scope, gemm.what.depth
-    axis = next(one for one in range(len(depth)) if prod(depth[one + 1 :]) <= gemm.part)
-    most = max(1, gemm.part // prod(depth[axis + 1 :]))
-    even = -(-depth[axis] // -(-depth[axis] // most))
-    step = min(most, -(-even // gemm.tile.lanes) * gemm.tile.lanes)
-    outer = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in depth[:axis])
-    begin = loops.enter_context(scope.loop(index(0), index(depth[axis]), step, "c"))
-    end = scope.let(apply("min", plus(begin, index(step)), index(depth[axis])), "c")
-    return Part(outer, (begin, end))
 
 
 def _rows_of_tiles(
@@ -247,7 +218,7 @@ def _tile(
                 scope.emit(Store(gemm.result, place(number, vector), value))
         if is_last is not None and at_end is None:
             with scope.when(is_last):
-                _finish_tile(gemm, batch, panel, row, height, first if part else scope.place(row))
+                _finish_tile(gemm, batch, panel, row, height, _held_row(gemm, row, first, part))
     scope.choose(is_last, at_end, tuple(kept))
 
 
@@ -266,7 +237,7 @@ def _add_products(
     base = panel if gemm.right_is_local else scope.space.linear((*batch, panel), (*what.batch, gemm.panels))
     right = scope.let(scope.place(scope.space.multiply(base, gemm.panel_size)), "right")
     left = left_reader(gemm, batch, row, height, first, part.origin if part else index(0))
-    fetches = [fetching(gemm, right, row, height, first)]
+    fetches = [fetching(gemm, right, row, height, first, part)]
     if part is None and height == tile.rows:
         fetches.append(fetching_left(gemm, batch, row))
     with ExitStack() as loops:
@@ -315,13 +286,20 @@ def _is_light(gemm: Gemm) -> bool:
     )
 
 
-def _finish_tile(gemm: Gemm, batch: Place, panel: Affine, row: Affine, height: int, first: Expr) -> None:
-    """What follows, for the rows of a tile; `first` is the row whose results come first."""
-    scope = gemm.scope
-    before = row if first == scope.place(row) else scope.dim(gemm.what.row_count, first)
-    begin = scope.space.add(row, scope.space.multiply(before, -1))
-    with scope.axis(height, "i") as number:
-        _finish_at(gemm, batch, panel, scope.space.add(row, number), scope.space.add(begin, number))
+def _held_row(gemm: Gemm, row: Affine, first: Expr, part: Part | None) -> Affine:
+    """Which row of those that are kept the tile's first one is."""
+    if part is None:
+        return ZERO
+    scope, space = gemm.scope, gemm.scope.space
+    block = space.multiply(scope.dim(gemm.what.row_count, first), -1)
+    return space.add(part.before, space.add(row, block))
+
+
+def _finish_tile(gemm: Gemm, batch: Place, panel: Affine, row: Affine, height: int, held: Affine) -> None:
+    """What follows, for the rows of a tile, of which `held` is the first one of those that are kept."""
+    space = gemm.scope.space
+    with gemm.scope.axis(height, "i") as number:
+        _finish_at(gemm, batch, panel, space.add(row, number), space.add(held, number))
 
 
 def _depth(gemm: Gemm, loops: ExitStack, part: Part | None) -> Place:
@@ -453,14 +431,32 @@ def _machine(group: Group, how: Tiling) -> Target:
     return replace(group.target, l2_bytes=how.cache_bytes, panel_bytes=how.panel_bytes)
 
 
+CACHE_WAYS = 8
+MOST_HELD = 64
+"""Rows: a second cache that holds no more of them at a place is too small for the rows of a block."""
+COLLIDING_CACHES = 16
+"""What is packed because it collides takes at most this many second caches."""
+
+
 def left_count(group: Group, node: Node) -> int:
     """Elements of the left side if it is packed as a whole before anything is multiplied, else 0."""
     what, tile, packed_left = plan(group, node)
-    if not packed_left:
-        return 0
     _, how = tiling(group, node, (what, tile, packed_left))
-    is_ahead = packs_ahead(what, tile, _machine(group, how))
-    return what.batch_count * what.row_count * what.depth_count if is_ahead else 0
+    machine = _machine(group, how)
+    is_ahead = packs_ahead(what, tile, machine) if packed_left else _collides(group, node, what, machine)
+    return what.batch_count * what.row_count * row_stride(what.depth_count) if is_ahead else 0
+
+
+def _collides(group: Group, node: Node, what: Contraction, target: Target) -> bool:
+    """Whether a left side that could be read in place is packed nevertheless: where rows are so far apart
+    that all of them fall into a few sets of the second cache, so that it does not hold a block.
+    """
+    apart = rows_apart(group, what, node)
+    way = target.l2_bytes // CACHE_WAYS
+    held = CACHE_WAYS * way // gcd(4 * apart, way) if apart else what.row_count
+    is_far = 4 * what.depth_count * what.columns > target.l2_bytes
+    fits = 4 * what.batch_count * what.row_count * what.depth_count <= COLLIDING_CACHES * target.l2_bytes
+    return is_packed(group, node) and is_far and fits and held <= MOST_HELD < 2 * what.row_count
 
 
 def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Kernel:
@@ -470,15 +466,17 @@ def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Ke
     what, tile, packed_left = plan(group, node)
     scope = Scope()
     _, how = tiling(group, node, (what, tile, packed_left))
+    packed_left = packed_left or bool(left)
     target, packs_block = _machine(group, how), packed_left and not left
     is_parted = is_deep(what, tile, target) and not (packs_block and left_rows(group.body, node))
     cut = make_cut(what, tile, packs_block, target, is_parted)
-    gemm = Gemm(group, node, scope, what, tile, cut, packed_left, right, left_stride=what.depth_count)
+    gemm = Gemm(group, node, scope, what, tile, cut, packed_left, right)
+    gemm.left_stride = row_stride(what.depth_count)
     gemm.fetches = how.fetches
     held = tile.rows
     if is_parted:
         gemm.part = depth_in_part(tile, target)
-        held = cut.row_block * (cut.panel_block if packs_block else 1)
+        held = cut.row_block * cut.panel_block
     gemm.result = scope.local(F32, held * tile.columns)
     phases = []
     if not is_packed(group, node):
@@ -488,7 +486,7 @@ def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Ke
         phases.append(pack_left_phase(gemm))
         gemm.left_is_ready = True
     elif packed_left:
-        gemm.left_stride = min(gemm.part or what.depth_count, what.depth_count)
+        gemm.left_stride = row_stride(min(gemm.part or what.depth_count, what.depth_count))
         gemm.left = scope.local(F32, cut.row_block * gemm.left_stride)
     phases.append(lower_tiles(gemm))
     return group.kernel(name, [scope], phases)

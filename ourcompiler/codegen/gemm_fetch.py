@@ -9,7 +9,7 @@ from math import prod
 from ourcompiler.codegen.contraction import Place
 from ourcompiler.codegen.element import Elements, Index, NotInLanesError
 from ourcompiler.codegen.gemm_left import direct_place, left_place
-from ourcompiler.codegen.gemm_parts import F32, Gemm
+from ourcompiler.codegen.gemm_parts import F32, Gemm, Part
 from ourcompiler.codegen.scope import Scope
 from ourcompiler.ir.index import Affine, Dim
 from ourcompiler.ir.types import DType
@@ -96,9 +96,11 @@ def _row_step(place: Affine, row: int) -> int:
     return 0 if mixed or place.coefficient(Dim(column)) != 1 else place.coefficient(Dim(row))
 
 
-def fetching(gemm: Gemm, right: Expr, row: Affine, height: int, first: Expr) -> Callable[[Place], None]:
-    """Every tile of the block asks for its share of the next panel, step by step: panels come from far away,
-    and the first tile would wait for all of one.
+def fetching(
+    gemm: Gemm, right: Expr, row: Affine, height: int, first: Expr, part: Part | None
+) -> Callable[[Place], None]:
+    """Every tile of the block asks for its share of what is multiplied next, step by step: panels come from
+    far away, and the first tile would wait for all of one.
     """
     scope, tile, what = gemm.scope, gemm.tile, gemm.what
     tiles = gemm.cut.row_block // tile.rows
@@ -106,9 +108,13 @@ def fetching(gemm: Gemm, right: Expr, row: Affine, height: int, first: Expr) -> 
         return lambda depth: None
     share = -(-tile.columns // tiles)
     number = apply("quotient", apply("sub", scope.place(row), first), index(tile.rows))
-    start = scope.let(
-        plus(right, plus(times(number, what.depth_count * share), index(gemm.panel_size))), "next"
-    )
+    begin: Expr = index(0)
+    length: Expr = index(what.depth_count)
+    following = plus(right, index(gemm.panel_size))
+    if part is not None:
+        begin, length, following = part.begin, part.length, part.ahead
+    behind = apply("sub", apply("mul", number, length), begin)
+    start = scope.let(plus(following, times(behind, share)), "next")
 
     def fetch(depth: Place) -> None:
         flat = scope.place(scope.space.linear(depth, what.depth))

@@ -153,6 +153,23 @@ def direct_place(group: Group, scope: Scope, what: Contraction, node: Node) -> s
     return found[0] if separable(found[1], inner) is not None else None
 
 
+def rows_apart(group: Group, what: Contraction, node: Node) -> int:
+    """How far apart in memory the elements of two rows side by side are, read in place; 0 if nobody knows."""
+    trial = Scope()
+    dims = [
+        trial.dim(extent, Name(f"d{number}", index(0).kind))
+        for number, extent in enumerate((*what.batch, *what.rows, *what.depth))
+    ]
+    first, last = len(what.batch), len(what.batch) + len(what.rows)
+    found = source_place(
+        group, trial, what, node, tuple(dims[:first]), tuple(dims[first:last]), tuple(dims[last:])
+    )
+    if found is None:
+        return 0
+    steps = {Affine(0, ((atom, 1),)): factor for atom, factor in found[1].terms}
+    return abs(steps.get(dims[last - 1], 0))
+
+
 def left_rows(body: Graph, node: Node) -> Node | None:
     """The normalisation whose rows are exactly the rows of the left side, so that packing can compute it."""
     name = node.inputs[0]

@@ -1,7 +1,9 @@
 """What the code of one product is written from, and how its work is cut into tasks."""
 
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass, field
+from math import prod
 
 from ourcompiler.codegen.contraction import (
     Contraction,
@@ -16,10 +18,16 @@ from ourcompiler.ir.graph import Node
 from ourcompiler.ir.index import ZERO, Affine
 from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import (
+    FLAG,
+    Apply,
     Expr,
+    Kind,
+    Number,
+    Store,
     apply,
     index,
     plus,
+    splat,
     times,
 )
 from ourcompiler.targets import Target
@@ -30,7 +38,19 @@ PART_BYTES = 131_072
 """Of a panel, the most that one part of the depth takes."""
 AHEAD_CACHES = 4
 """A left side that is packed as a whole may take this many second caches; it is read from the third then."""
+SHARED_TASKS = 24
+"""Tasks of blocks that share a part of the rows: fewer are not shared out well, more read it again."""
+LEFT_COST = 4
+"""What reading an element of the left from beyond the second cache costs, in elements of the right."""
 F32 = DType.F32
+
+
+def row_stride(depth: int) -> int:
+    """How far apart packed rows lie: a cache line more where all of them would begin in the same set."""
+    return depth + LINE if depth % SET_PERIOD == 0 else depth
+
+
+LINE, SET_PERIOD = 16, 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +80,19 @@ def group_sinks(group: Group, scope: Scope) -> dict[str, Sink]:
 @dataclass(frozen=True, slots=True)
 class Part:
     """Part of the depth: one index along each of the first axes, from and to along the next, the rest
-    whole. `origin` is where it begins in the packed left side, if that has one part at a time; `held` where
-    its panel's results begin. Where `is_last` holds, a tile's results are whole, and what
-    follows is computed.
+    whole: `length` steps from `begin`. `origin` is where it begins in the packed left side, if that has one
+    part at a time; `held` where its panel's results begin, behind `before` rows of others; `ahead` what to
+    fetch meanwhile. Where `is_last` holds, a tile's results are whole, and what follows is computed.
     """
 
     outer: Place
     span: tuple[Expr, Expr]
+    begin: Expr
+    length: Expr
     origin: Expr = ZERO_PLACE
     held: Expr = ZERO_PLACE
+    before: Affine = ZERO
+    ahead: Expr = ZERO_PLACE
     is_last: Expr | None = None
 
 
@@ -111,6 +135,60 @@ class Gemm:
         return self.what.depth_count * self.tile.columns
 
 
+def ahead(gemm: Gemm, batch: Place, part: Part, panel: Expr, panels: tuple[Expr, Expr]) -> Expr:
+    """What is multiplied after a part of a panel: the same part of the next panel; after the block's last one
+    the next part of its first one, and at last the panel that the next block begins with.
+    """
+    before = gemm.scope.space.linear((*batch, ZERO), (*gemm.what.batch, gemm.panels))
+
+    def place(panel: Expr, depth: Expr) -> Expr:
+        number = plus(gemm.scope.place(before), panel)
+        return plus(times(number, gemm.panel_size), times(depth, gemm.tile.columns))
+
+    def choose(condition: Expr, yes: Expr, no: Expr) -> Expr:
+        return Apply("where", (condition, yes, no), no.kind)
+
+    following, end = plus(panel, index(1)), plus(part.begin, part.length)
+    is_last = apply("equal", following, panels[1], kind=FLAG)
+    is_done = apply("equal", end, index(gemm.what.depth_count), kind=FLAG)
+    after = choose(is_done, place(following, index(0)), place(panels[0], end))
+    return choose(is_last, after, place(following, part.begin))
+
+
+def clear(gemm: Gemm, count: Expr) -> None:
+    """Results that parts are added to begin at 0."""
+    scope, lanes = gemm.scope, gemm.tile.lanes
+    with scope.loop(index(0), scope.let(count, "n"), lanes, "z") as place:
+        scope.emit(Store(gemm.result, place, splat(Number(0.0, Kind(F32)), lanes)))
+
+
+def next_part(gemm: Gemm, loops: ExitStack) -> Part:
+    """The loops over the parts of the depth, and the part inside of them."""
+    scope, depth = gemm.scope, gemm.what.depth
+    axis = next(one for one in range(len(depth)) if prod(depth[one + 1 :]) <= gemm.part)
+    inner = prod(depth[axis + 1 :])
+    step = _even_step(depth[axis], max(1, gemm.part // inner))
+    outer = tuple(loops.enter_context(scope.axis(extent, "k")) for extent in depth[:axis])
+    start = loops.enter_context(scope.loop(index(0), index(depth[axis]), step, "c"))
+    end = scope.let(apply("min", plus(start, index(step)), index(depth[axis])), "c")
+    whole = tuple(ZERO for _ in depth[axis + 1 :])
+    place = scope.space.linear((*outer, scope.dim(depth[axis], start), *whole), depth)
+    begin = scope.let(scope.place(place), "origin")
+    length = scope.let(times(apply("sub", end, start), inner), "length")
+    return Part(outer, (start, end), begin, length)
+
+
+STEPS_TOGETHER = 8
+
+
+def _even_step(extent: int, most: int) -> int:
+    """The length of parts, no longer than `most`, of which the last one is not a short rest: whole vectors,
+    where they are long enough.
+    """
+    even = -(-extent // -(-extent // most))
+    return min(most, -(-even // STEPS_TOGETHER) * STEPS_TOGETHER)
+
+
 LEAST_TASKS = 16
 """Tasks that blocks of whole rows are cut into, if there are as many tiles."""
 
@@ -144,6 +222,8 @@ def make_cut(
     depth = what.depth_count
     if is_parted:
         depth = depth_in_part(tile, target)
+    if is_parted and not packed_left:
+        return _shared_cut(what, tile, min(wanted, SHARED_TASKS), target)
     fitting = max(1, target.l2_bytes // 2 // (4 * max(depth, 1) * tile.rows))
     row_blocks = -(-tiles // fitting)
     if packed_left and is_parted:
@@ -156,6 +236,27 @@ def make_cut(
     in_block = -(-tiles // row_blocks)
     panel_block = -(-panels // panel_parts)
     return Cut(in_block * tile.rows, panel_block, -(-tiles // in_block), -(-panels // panel_block))
+
+
+def _shared_cut(what: Contraction, tile: Tile, wanted: int, target: Target) -> Cut:
+    """Blocks of rows that go through one part of the depth at a time, and are not packed by the task: of all
+    cuts into enough tasks, the one that reads least. Rows of the left are read once for each block of panels,
+    without being asked for ahead; panels once for each block of rows.
+    """
+    tiles, panels = -(-what.row_count // tile.rows), panel_count(what.columns, tile)
+    wanted = -(-wanted // max(what.batch_count, 1))
+    part_bytes = 4 * min(depth_in_part(tile, target), what.depth_count) * tile.rows
+    least = -(-tiles // max(1, target.l2_bytes * 5 // 8 // part_bytes))
+    found = []
+    for row_blocks in range(least, tiles + 1):
+        in_block = -(-tiles // row_blocks)
+        results = 4 * in_block * tile.rows * tile.columns
+        parts = min(panels, max(-(-wanted // row_blocks), -(-panels * results // (target.l2_bytes // 4))))
+        panel_block = -(-panels // parts)
+        cut = Cut(in_block * tile.rows, panel_block, -(-tiles // in_block), -(-panels // panel_block))
+        reads = cut.row_blocks * what.columns + LEFT_COST * cut.panel_blocks * what.row_count
+        found.append((reads, row_blocks, cut))
+    return min(found, key=lambda one: one[:2])[-1]
 
 
 def _deep_cut(what: Contraction, tile: Tile, row_blocks: int, target: Target) -> Cut:

@@ -177,8 +177,9 @@ def _gelu(x: Array, approximate: str) -> Any:
 
 
 def _gelu_code(x: Scalar, approximate: str) -> Scalar:
-    if approximate == "tanh":
-        return 0.5 * x * (1.0 + tanh(SQRT_TWO_OVER_PI * (x + TANH_CUBIC * (x * x * x))))
+    if approximate == "tanh":  # (1 + tanh u) / 2 is 1 / (1 + exp(-2u)): half the work
+        linear = -2.0 * SQRT_TWO_OVER_PI
+        return x / (1.0 + exp(x * (linear + (linear * TANH_CUBIC) * (x * x))))
     return 0.5 * x * (1.0 + apply("erf", x * SQRT_HALF))
 
 

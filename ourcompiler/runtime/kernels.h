@@ -176,9 +176,8 @@ HYPERBOLIC_TANGENT(f32x16, i32x16)
 
 /* The error function: a rational function of x² times x, minimax on what is not 1 anyway (relative error 1.9e-8);
  * at most 3.3e-7 wrong. */
-/* Not inlined: its constants would take the registers that a product's tile is in, for the whole of its loops. */
 #define ERROR_FUNCTION(T, I)                                                     \
-  static __attribute__((noinline, unused)) T erf_##T(T x) {                      \
+  static inline T erf_##T(T x) {                                                 \
     x = select_##T(x > 3.92f, (T){0} + 3.92f, x);                                \
     x = select_##T(x < -3.92f, (T){0} - 3.92f, x);                               \
     T s = x * x;                                                                 \

@@ -66,3 +66,17 @@ def test_ends(name: str, tmp_path: Path) -> None:
     np.testing.assert_allclose(got["Erf"], [np.nan, 1, -1, 0, 1, -1, 1, -1], rtol=3 * ULP)
     np.testing.assert_allclose(got["Tanh"], [np.nan, 1, -1, 0, 1, -1, 1, -1], rtol=ULP)
     np.testing.assert_allclose(got["Sigmoid"], [np.nan, 1, 0, 0.5, 1, 0, 1, 0], atol=1e-37)
+
+
+@pytest.mark.parametrize("name", runnable_here())
+def test_gelu_by_tanh_is_exact_where_it_is_near_zero_too(name: str, tmp_path: Path) -> None:
+    x = np.concatenate([np.linspace(-9, 9, COUNT), [3e38, -3e38, 1e20, -1e20, np.inf]]).astype(np.float32)
+    builder = Builder()
+    given = builder.input("x", TensorType(DType.F32, x.shape))
+    graph = builder.graph([("y", builder.add("Gelu", [given], approximate="tanh")[0])])
+    found = run_all({"gelu": graph}, {"gelu": {"x": x}}, tmp_path, target_name=name)["gelu"]["y"]
+    wide = x[:-5].astype(np.float64)
+    exact = wide * special.expit(2 * np.sqrt(2 / np.pi) * (wide + 0.044715 * wide**3))
+    assert errors(found[:-5], exact)[0] <= 1e-6
+    assert errors(found[:-5], exact)[1] <= 1e-5
+    np.testing.assert_array_equal(found[-5:], np.array([3e38, 0, 1e20, 0, np.inf], np.float32))
