@@ -18,9 +18,9 @@ test: $(TEST_STAMP)  ## everything that CI checks
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/python -m tests.phone.setup --vm
-	$(BIN)/pytest
+	$(BIN)/pytest -m '' -n 2 --dist loadfile
 
-phones: $(TEST_STAMP)  ## the long runs on the emulated phone: every framework, every fault (half an hour)
+phones: $(TEST_STAMP)  ## only the long runs on the emulated phone: every framework, every fault
 	$(BIN)/python -m tests.phone.setup
 	$(BIN)/pytest -m slow
 
