@@ -8,8 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchsuite.device.adb.process import full
-from benchsuite.device.adb.reach import Reach
+from benchsuite.device.adb.reach import Reach, full
 from benchsuite.device.link import NO_ROOM, PART
 
 HOME = "/data/local/tmp/bench"

@@ -11,8 +11,8 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from benchsuite.device.adb.reach import Reach
-from benchsuite.device.protocol import DeviceLost, DeviceRestarted, Ending, Silence
+from benchsuite.device.adb.reach import Reach, full
+from benchsuite.device.protocol import DeviceRestarted, Ending, Silence
 
 POLL_S = 5
 CALL_SLACK_S = 30.0
@@ -264,17 +264,6 @@ def exit_code(text: str) -> int | None:
         return None
     code = int(text)
     return 128 - code if code > 128 else code
-
-
-def full(serial: str, complaint: str) -> DeviceLost:
-    """The phone could not write: nothing can be measured there before there is room."""
-    words = " ".join(complaint.split())[-200:]
-    return DeviceLost(
-        f"{serial}: the phone's storage is full or cannot be written ({words}): every finished block is"
-        f" kept; make"
-        " room (`bench devices restore DEV --clean` removes what bench keeps there), then `bench run"
-        " --resume`"
-    )
 
 
 def end_orphans(reach: Reach, parent: str) -> int:

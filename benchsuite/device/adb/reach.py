@@ -13,6 +13,10 @@ from benchsuite.device.protocol import DeviceLost, DeviceRestarted
 BOOT_ID = "/proc/sys/kernel/random/boot_id"
 REATTACH_S = 600.0
 RETRY_S = 1.0
+FIRST_S = 10.0
+"""Before the first answer nothing is under way that waiting would save: a link that breaks the moment it is
+made is tried again, but not for minutes.
+"""
 MOST_TRIES = 5
 """With the cable in: a call that breaks off so often does not break off by chance."""
 
@@ -36,7 +40,7 @@ class Reach:
         """Seconds without the phone so far; whoever counts time leaves them out."""
         self.calls = 0
         self._errands: list[str] = []
-        self.boot_id = self._tell_boot()
+        self.boot_id = self._first_boot()
 
     @property
     def serial(self) -> str:
@@ -60,7 +64,7 @@ class Reach:
         try:
             self._again(lambda: self._link.push(local, remote, then))
         except PhoneFull as error:
-            raise DeviceLost(str(error)) from error
+            raise full(self.serial, error.what) from error
 
     def pull(self, remote: str, local: Path) -> None:
         """As `Link.pull`."""
@@ -135,5 +139,26 @@ class Reach:
             self.boot_id = now
             raise DeviceRestarted(f"{self.serial} was restarted: what was loaded there is gone")
 
+    def _first_boot(self) -> str:
+        deadline = time.monotonic() + min(FIRST_S, self._reattach_s)
+        while True:
+            try:
+                return self._tell_boot()
+            except LinkDown:
+                if time.monotonic() >= deadline:
+                    raise
+            time.sleep(RETRY_S)
+            self._link.reconnect()
+
     def _tell_boot(self) -> str:
         return self._link.shell(f"cat {BOOT_ID}").out.strip()
+
+
+def full(serial: str, complaint: str) -> DeviceLost:
+    """The phone could not write: nothing can be measured there before there is room."""
+    words = " ".join(complaint.split())[-200:]
+    return DeviceLost(
+        f"{serial}: the phone's storage is full or cannot be written ({words}): every finished block is kept;"
+        " make room (`bench devices restore DEV --clean` removes what bench keeps there), then `bench run"
+        " --resume`"
+    )
