@@ -33,6 +33,7 @@ PATIENCE_S = 300.0
 LOOK_S = 0.05
 FILLER = "filler"
 INCOMPLETE = 4
+FIRST_RUN = 1
 KEPT = "every finished block is kept"
 
 Samples = dict[tuple[str, int, str], tuple[int, ...]]
@@ -188,12 +189,14 @@ class Rig:
 
     @property
     def groups(self) -> tuple[GroupRecord, ...]:
-        """What the journal's last run holds; nothing before there is a run."""
+        """What the journal's first run holds; nothing before there is a run. When the fault struck after that
+        was complete, `--resume` begins a second one.
+        """
         if not self._journal.exists():
             return ()
         try:
             with Journal(self._journal) as book:
-                return book.groups(book.run().number)
+                return book.groups(FIRST_RUN)
         except JournalError:
             return ()
 
@@ -269,8 +272,11 @@ class Rig:
         for group in groups:
             wrong += [f"{group.key.model}: {what}" for what in unsound(group, self._blocks)]
         with Journal(self._journal) as book:
-            if book.run().status is not RunStatus.COMPLETE:
-                wrong.append(f"the run is {book.run().status}")
+            wrong += [
+                f"run {one.number} is {one.status}"
+                for one in book.runs()
+                if one.status is not RunStatus.COMPLETE
+            ]
         return wrong + self._left_over()
 
     def _left_over(self) -> list[str]:
