@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -92,11 +93,17 @@ def program(place: Path) -> Bench:
 
 @pytest.fixture
 def started(place: Path) -> Callable[..., subprocess.Popen[str]]:
-    """Start a command as a process of its own."""
+    """Start a command as a process of its own, which Ctrl-C ends even where these tests run in the background
+    and were told to ignore it.
+    """
 
     def start(*arguments: str, **options: Any) -> subprocess.Popen[str]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
-        return subprocess.Popen([*COMMAND, *arguments], **(pipes | options))
+        before = signal.signal(signal.SIGINT, signal.default_int_handler)
+        try:
+            return subprocess.Popen([*COMMAND, *arguments], **(pipes | options))
+        finally:
+            signal.signal(signal.SIGINT, before)
 
     return start
 

@@ -35,6 +35,8 @@ REFUSED = "tvm"
 QUICK = ("least_blocks=1", "most_blocks=1", "warm_up_seconds=0", "block_seconds=0.01", "probe_seconds=0")
 SAME_TO = 1e-5
 """Relative difference of a framework's outputs between two processors: other kernels, other sums."""
+INEXACT = {("mnn", "upsampling_y"): 1e-4}
+"""MNN's instance normalisation is 2e-5 away from ONNX Runtime's on either processor, not in the same way."""
 
 
 def unready() -> dict[str, str]:
@@ -124,7 +126,8 @@ def test_a_run_on_the_phone_is_a_run(framework: str, there_and_here: tuple[Finis
         )
     assert set(there.outputs[framework]) == set(here.outputs[framework])
     for name, wanted in here.outputs[framework].items():
-        assert relative_error(wanted, there.outputs[framework][name]) < SAME_TO, name
+        limit = INEXACT.get((framework, name), SAME_TO)
+        assert relative_error(wanted, there.outputs[framework][name]) < limit, name
 
 
 def test_what_cannot_run_there_is_refused_and_the_run_goes_on(
