@@ -1,7 +1,7 @@
 """Measure one group: prepare, load, interleaved blocks in seeded random order, gate, status of every cell."""
 
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
@@ -142,16 +142,25 @@ class GroupRunner:
 
     def _make_room(self, contestant: Contestant) -> None:
         """End other workers, those first that load again in the least time, until one more fits."""
-        guessed = int(self._group.model.weight_byte_count * WEIGHT_COPIES) + WORKER_BASE_BYTES
-        known = contestant.memory_loaded_bytes
-        needed = known + WORKER_BASE_BYTES if known else guessed
+        weights, known = self._group.model.weight_byte_count, contestant.memory_loaded_bytes
+        needed = (max(known, weights) if known else int(weights * WEIGHT_COPIES)) + WORKER_BASE_BYTES
         others = [one for one in self._contestants if one.loaded and one is not contestant]
         for other in sorted(others, key=lambda one: one.load_ns):
             available = self._context.device.telemetry().memory_available_bytes
-            if available is None or needed <= available:
+            if available is None or needed + self._mapped_bytes(others) <= available:
                 return
             self._say_in_turns()
             self._guarded(other, partial(self._wind_up, other), may_restart=False)
+
+    def _mapped_bytes(self, others: Sequence[Contestant]) -> int:
+        """Weights that loaded workers read from a file that is mapped: known by being smaller than those.
+
+        The kernel counts them as free, and would drop them for the next worker: every inference would then
+        read them from the disk.
+        """
+        weights = self._group.model.weight_byte_count
+        sizes = [one.memory_loaded_bytes for one in others if one.loaded]
+        return sum(weights - one for one in sizes if 0 < one < weights)
 
     def _say_in_turns(self) -> None:
         if not self._in_turns:

@@ -74,11 +74,12 @@ def _as_json(found: Found) -> dict[str, str]:
 @click.option("--clean", is_flag=True, help="Also remove everything that bench keeps on the phone.")
 def restore(serial: str, clean: bool) -> None:
     """Put back what a run changed on a phone and could not put back itself; end what it left running."""
-    link, lock = open_link(serial), lock_phone(serial)
+    link = open_link(serial)
+    lock = lock_phone(link.serial)
     try:
         reach = Reach(link, reattach_s=0.0)
         orphans = end_orphans(reach, WORKERS)
-        back = release(link.shell, state_file(serial))
+        back = release(link.shell, state_file(link.serial))
         if clean:
             link.shell(f"rm -rf {HOME}")
     except LinkDown as down:

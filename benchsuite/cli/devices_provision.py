@@ -24,8 +24,8 @@ from benchsuite.device.runtime.table import layer_table, refusal
 def command(serial: str, names: str, removing: bool, no_trial: bool, form: str) -> None:
     """Push loader, Python, numpy and frameworks to a phone: once for each content, every file checked.
 
-    DEV is the serial that `bench devices` lists, or tcp:HOST:PORT. Nothing is installed; all of it lies in
-    /data/local/tmp/bench/layers.
+    DEV is the serial that `bench devices` lists, a name of devices.toml, or tcp:HOST:PORT. Nothing is
+    installed; all of it lies in /data/local/tmp/bench/layers.
     """
     link = open_link(serial)
     quiet = form == "json"

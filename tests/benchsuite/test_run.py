@@ -189,6 +189,18 @@ def test_enough_memory_keeps_all_workers(make_job: MakeJob, replay: MakeReplay, 
     assert device.spawned == {"ort": 1, "ort-noopt": 1}
 
 
+@pytest.mark.parametrize(("weights", "alive"), [(190_000_000, 1), (85_000_000, 2)])
+def test_weights_that_a_loaded_worker_maps_are_not_free(
+    make_job: MakeJob, replay: MakeReplay, weights: int, alive: int
+) -> None:
+    """A worker that is smaller than its weights reads them from a file, which memory that is short drops."""
+    device = replay(memory_available_bytes=700_000_000)
+    job = make_job(device)
+    groups = [replace(one, model=replace(one.model, weight_byte_count=weights)) for one in job.groups]
+    execute(replace(job, groups=groups))
+    assert device.most_alive == alive
+
+
 def test_the_last_turn_of_a_block_brings_the_state_along(
     make_job: MakeJob, replay: MakeReplay, journal: Journal, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -94,6 +94,9 @@ def test_phones_on_the_network_are_listed(
     row = next(line for line in shown.output.splitlines() if f"tcp:{there.serial}" in line)
     assert "SM-G991B" in row
     assert "there" in row
+    for verb in ("probe", "restore"):
+        done = CliRunner().invoke(command, [verb, "there"])
+        assert done.exit_code == 0, done.output
 
 
 def test_a_name_that_nobody_looks_up_in_time(

@@ -14,15 +14,30 @@ from models.errors import BenchError
 
 
 def open_phone(name: str) -> AdbDevice | None:
-    """The phone of that profile or serial, held still; None for a name that is neither. Raises
-    `BenchError` when
-    it is not attached, not usable, or several fit.
+    """The phone of that profile, serial or `tcp:HOST:PORT`, held still; None for a name that is none of them.
+    Raises `BenchError` when it is not attached, not usable, or several fit.
     """
-    if name.startswith(NETWORK):
-        return AdbDevice(name, open_link(name))
+    link = _find(name)
+    return None if link is None else AdbDevice(name, link)
+
+
+def open_link(name: str) -> Link:
+    """The link to the phone of that name; raises `BenchError`, with what to do, unless it can be used."""
+    link = _find(name)
+    if link is None:
+        adb = find_adb()
+        check_ready(attached(adb), name)
+        link = AdbServerLink(adb, name)
+    return link
+
+
+def _find(name: str) -> Link | None:
     profile = profiles().get(name)
-    if profile is not None and profile.address:
-        return AdbDevice(name, open_link(profile.address))
+    address = profile.address if profile is not None else ""
+    if address or name.startswith(NETWORK):
+        network = NetworkLink(address or name)
+        network.check()
+        return network
     try:
         adb = find_adb()
     except BenchError:
@@ -31,24 +46,11 @@ def open_phone(name: str) -> AdbDevice | None:
         raise
     phones = attached(adb)
     if profile is not None:
-        return AdbDevice(name, AdbServerLink(adb, _only(adb, profile, phones)))
+        return AdbServerLink(adb, _only(adb, profile, phones))
     if name not in [one.serial for one in phones]:
         return None
     check_ready(phones, name)
-    return AdbDevice(name, AdbServerLink(adb, name))
-
-
-def open_link(serial: str) -> Link:
-    """The link to the phone of that serial, or of `tcp:HOST:PORT`; raises `BenchError`, with what to do,
-    unless it can be used.
-    """
-    if serial.startswith(NETWORK):
-        network = NetworkLink(serial)
-        network.check()
-        return network
-    adb = find_adb()
-    check_ready(attached(adb), serial)
-    return AdbServerLink(adb, serial)
+    return AdbServerLink(adb, name)
 
 
 def properties_of(link: Link, timeout_s: float = SHELL_TIMEOUT_S) -> Mapping[str, str]:
