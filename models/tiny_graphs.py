@@ -28,15 +28,21 @@ def write_graph(
     weights: Mapping[str, Any] | None = None,
 ) -> Path:
     """Write one ONNX file with its weights inside; returns its path."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    onnx.save(make_network(nodes, inputs, outputs, weights), str(path))
+    return path
+
+
+def make_network(
+    nodes: Sequence[NodeProto], inputs: Ends, outputs: Ends, weights: Mapping[str, Any] | None = None
+) -> onnx.ModelProto:
+    """The network of these nodes, its weights inside."""
     values_in, values_out = (
         [helper.make_tensor_value_info(*one) for one in side] for side in (inputs, outputs)
     )
     tensors = [numpy_helper.from_array(np.asarray(value), name) for name, value in (weights or {}).items()]
     graph = helper.make_graph(list(nodes), "test", values_in, values_out, tensors)
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    onnx.save(model, str(path))
-    return path
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
 
 
 def write_attention_block(

@@ -19,7 +19,6 @@ if TYPE_CHECKING:  # `bench models list` shall not wait for them
 
 TINY = "tiny"
 FILE_BYTES = 1 << 16
-OPSET, IR_VERSION = 20, 10
 Shape = tuple[int, ...]
 Ends = Mapping[str, tuple[str, Shape]]
 """Inputs or outputs by name: element type and shape."""
@@ -188,15 +187,12 @@ def _node(operator: str, inputs: list[str], output: str, **attributes: Any) -> "
 
 
 def _model(nodes: "list[NodeProto]", inputs: Ends, outputs: Ends, weights: Mapping[str, Any]) -> "ModelProto":
-    from onnx import TensorProto, helper, numpy_helper
+    from onnx import TensorProto
+
+    from models.tiny_graphs import make_network
 
     values_in, values_out = (
-        [
-            helper.make_tensor_value_info(name, TensorProto.DataType.Value(kind), shape)
-            for name, (kind, shape) in side.items()
-        ]
+        [(name, TensorProto.DataType.Value(kind), list(shape)) for name, (kind, shape) in side.items()]
         for side in (inputs, outputs)
     )
-    tensors = [numpy_helper.from_array(value, name) for name, value in weights.items()]
-    graph = helper.make_graph(nodes, TINY, values_in, values_out, tensors)
-    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
+    return make_network(nodes, values_in, values_out, weights)
