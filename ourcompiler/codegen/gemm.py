@@ -21,10 +21,9 @@ from ourcompiler.codegen.contraction import (
     last_vectors,
 )
 from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError
-from ourcompiler.codegen.gemm_fetch import fetch_results, fetching, fetching_left
+from ourcompiler.codegen.gemm_fetch import fetch_results
 from ourcompiler.codegen.gemm_left import (
     direct_place,
-    left_reader,
     left_rows,
     pack_left,
     pack_left_phase,
@@ -45,6 +44,7 @@ from ourcompiler.codegen.gemm_parts import (
     row_stride,
 )
 from ourcompiler.codegen.gemm_right import pack_right_phase
+from ourcompiler.codegen.gemm_steps import add_products
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.lanes import sweep
 from ourcompiler.codegen.nest import COSTLY, store, vector_end
@@ -54,8 +54,6 @@ from ourcompiler.ir.index import ZERO, Affine, Dim, constant
 from ourcompiler.kernel.ir import (
     FLAG,
     TASK,
-    Apply,
-    Assign,
     Expr,
     Kernel,
     Kind,
@@ -210,7 +208,7 @@ def _tile(
     if is_last is not None:
         with scope.when(is_last):
             fetch_results(gemm, batch, panel, row, height)
-    _add_products(gemm, batch, panel, row, first, part, totals)
+    add_products(gemm, batch, panel, row, first, part, totals)
     at_end = None if is_last is None else _finish_in_registers(gemm, batch, panel, row, totals)
     with scope.block() as kept:
         for number, one_row in enumerate(totals):
@@ -220,40 +218,6 @@ def _tile(
             with scope.when(is_last):
                 _finish_tile(gemm, batch, panel, row, height, _held_row(gemm, row, first, part))
     scope.choose(is_last, at_end, tuple(kept))
-
-
-def _add_products(
-    gemm: Gemm,
-    batch: Place,
-    panel: Affine,
-    row: Affine,
-    first: Expr,
-    part: Part | None,
-    totals: Sequence[Sequence[Name]],
-) -> None:
-    """Add the products of all steps of the depth, or of a part of it, to a tile's totals."""
-    scope, tile, what, height = gemm.scope, gemm.tile, gemm.what, len(totals)
-    kind = Kind(F32, tile.lanes)
-    base = panel if gemm.right_is_local else scope.space.linear((*batch, panel), (*what.batch, gemm.panels))
-    right = scope.let(scope.place(scope.space.multiply(base, gemm.panel_size)), "right")
-    left = left_reader(gemm, batch, row, height, first, part.origin if part else index(0))
-    fetches = [fetching(gemm, right, row, height, first, part)]
-    if part is None and height == tile.rows:
-        fetches.append(fetching_left(gemm, batch, row))
-    with ExitStack() as loops:
-        depth = _depth(gemm, loops, part)
-        flat = scope.space.multiply(scope.space.linear(depth, what.depth), tile.columns)
-        at = plus(right, scope.place(flat))
-        columns = [
-            scope.let(Load(gemm.right, plus(at, index(number * tile.lanes)), kind), "w")
-            for number in range(len(totals[0]))
-        ]
-        for fetch in fetches:
-            fetch(depth)
-        for number in range(height):
-            value = scope.let(splat(left(number, depth), tile.lanes), "a")
-            for one, column in zip(totals[number], columns, strict=True):
-                scope.emit(Assign(one.name, Apply("fma", (value, column, one), kind)))
 
 
 def _finish_in_registers(
@@ -300,17 +264,6 @@ def _finish_tile(gemm: Gemm, batch: Place, panel: Affine, row: Affine, height: i
     space = gemm.scope.space
     with gemm.scope.axis(height, "i") as number:
         _finish_at(gemm, batch, panel, space.add(row, number), space.add(held, number))
-
-
-def _depth(gemm: Gemm, loops: ExitStack, part: Part | None) -> Place:
-    """The loops over the depth, or over a part of it."""
-    scope, extents = gemm.scope, gemm.what.depth
-    if part is None:
-        return tuple(loops.enter_context(scope.axis(extent, "k")) for extent in extents)
-    name = loops.enter_context(scope.loop(*part.span, 1, "k"))
-    along = scope.dim(extents[len(part.outer)], name)
-    inner = (loops.enter_context(scope.axis(extent, "k")) for extent in extents[len(part.outer) + 1 :])
-    return (*part.outer, along, *inner)
 
 
 def _finish_at(gemm: Gemm, batch: Place, panel: Affine, row: Affine, offset: Affine) -> None:

@@ -17,6 +17,8 @@ from ourcompiler.kernel.ir import Expr, Fetch, Kind, Load, Name, Number, apply, 
 
 LINE = 16
 """Numbers of a line of a cache."""
+Fetcher = Callable[[Place, int], None]
+"""Asks for what so many steps, of which the place is the first one, are to ask for."""
 
 
 @dataclass
@@ -96,16 +98,14 @@ def _row_step(place: Affine, row: int) -> int:
     return 0 if mixed or place.coefficient(Dim(column)) != 1 else place.coefficient(Dim(row))
 
 
-def fetching(
-    gemm: Gemm, right: Expr, row: Affine, height: int, first: Expr, part: Part | None
-) -> Callable[[Place], None]:
+def fetching(gemm: Gemm, right: Expr, row: Affine, height: int, first: Expr, part: Part | None) -> Fetcher:
     """Every tile of the block asks for its share of what is multiplied next, step by step: panels come from
     far away, and the first tile would wait for all of one.
     """
     scope, tile, what = gemm.scope, gemm.tile, gemm.what
     tiles = gemm.cut.row_block // tile.rows
     if not gemm.fetches or tiles < 2 or height < tile.rows - 1:
-        return lambda depth: None
+        return lambda depth, steps: None
     share = -(-tile.columns // tiles)
     number = apply("quotient", apply("sub", scope.place(row), first), index(tile.rows))
     begin: Expr = index(0)
@@ -116,26 +116,28 @@ def fetching(
     behind = apply("sub", apply("mul", number, length), begin)
     start = scope.let(plus(following, times(behind, share)), "next")
 
-    def fetch(depth: Place) -> None:
-        flat = scope.place(scope.space.linear(depth, what.depth))
-        scope.emit(Fetch(gemm.right, plus(start, times(flat, share))))
+    def fetch(depth: Place, steps: int) -> None:
+        flat = times(scope.place(scope.space.linear(depth, what.depth)), share)
+        for line in range(0, steps * share, LINE):
+            scope.emit(Fetch(gemm.right, plus(plus(start, flat), index(line))))
 
     return fetch
 
 
-def fetching_left(gemm: Gemm, batch: Place, row: Affine) -> Callable[[Place], None]:
+def fetching_left(gemm: Gemm, batch: Place, row: Affine) -> Fetcher:
     """Every step of a tile asks for its share of the next tile's rows, where all of them lie one after
     another and the block of rows is too large for the nearest cache.
     """
     scope, what, tile = gemm.scope, gemm.what, gemm.tile
     buffer, start = _rows_in_line(gemm, batch, row) or ("", index(0))
     if not buffer or 8 * gemm.cut.row_block * what.depth_count <= gemm.group.target.l1_bytes:
-        return lambda depth: None
+        return lambda depth, steps: None
     after = scope.let(plus(start, index(tile.rows * what.depth_count)), "next")
 
-    def fetch(depth: Place) -> None:
-        flat = scope.place(scope.space.linear(depth, what.depth))
-        scope.emit(Fetch(buffer, plus(after, times(flat, tile.rows)), is_next=True))
+    def fetch(depth: Place, steps: int) -> None:
+        flat = times(scope.place(scope.space.linear(depth, what.depth)), tile.rows)
+        for line in range(0, steps * tile.rows, LINE):
+            scope.emit(Fetch(buffer, plus(plus(after, flat), index(line)), is_next=True))
 
     return fetch
 

@@ -182,11 +182,12 @@ STEPS_TOGETHER = 8
 
 
 def _even_step(extent: int, most: int) -> int:
-    """The length of parts, no longer than `most`, of which the last one is not a short rest: whole vectors,
-    where they are long enough.
+    """The length of parts, no longer than `most`, of which the last one is not a short rest: whole turns
+    of a tile (`gemm_steps`), where they are long enough.
     """
     even = -(-extent // -(-extent // most))
-    return min(most, -(-even // STEPS_TOGETHER) * STEPS_TOGETHER)
+    together = min(most, -(-even // STEPS_TOGETHER) * STEPS_TOGETHER)
+    return together - together % STEPS_TOGETHER if together > STEPS_TOGETHER else together
 
 
 LEAST_TASKS = 16
