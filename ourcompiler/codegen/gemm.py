@@ -7,7 +7,7 @@ computed from the tile while it is in the nearest cache.
 
 from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from math import gcd
 
 from ourcompiler.codegen.contraction import (
@@ -18,7 +18,6 @@ from ourcompiler.codegen.contraction import (
     choose_tile,
     contraction,
     last_tiles,
-    last_vectors,
 )
 from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError
 from ourcompiler.codegen.gemm_fetch import fetch_results
@@ -78,6 +77,18 @@ MOST_LIGHT = 4
 """Operators after a product that are computed from registers."""
 
 
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """One panel of the right side: which one, and how many columns it has, if all turns agree about it."""
+
+    number: Affine
+    columns: int | None
+
+    def vectors(self, tile: Tile) -> int:
+        """Vectors that have a column."""
+        return tile.vectors if self.columns is None else -(-self.columns // tile.lanes)
+
+
 def lower_tiles(gemm: Gemm) -> Phase:
     """The phase that multiplies."""
     scope, what, cut = gemm.scope, gemm.what, gemm.cut
@@ -102,14 +113,16 @@ def lower_panels(
         return
     if gemm.packed_left and not gemm.left_is_ready:
         pack_left(gemm, batch, first, last)
-    narrow = last_vectors(gemm.what.columns, gemm.tile)
-    is_ragged = narrow < gemm.tile.vectors and gemm.panels > 1
-    end = apply("min", stop, index(gemm.panels - 1)) if is_ragged else stop
+    count, wide = gemm.panels, gemm.tile.columns
+    narrow = gemm.what.columns - (count - 1) * wide
+    is_ragged = narrow < wide and count > 1
+    end = apply("min", stop, index(count - 1)) if is_ragged else stop
     with gemm.scope.loop(start, end, 1, "panel") as name:
-        _rows_of_tiles(gemm, batch, gemm.scope.dim(gemm.panels, name), first, last)
+        panel = Panel(gemm.scope.dim(count, name), wide if count > 1 else narrow)
+        _rows_of_tiles(gemm, batch, panel, first, last)
     if is_ragged:
-        with gemm.scope.when(apply("equal", stop, index(gemm.panels), kind=FLAG)):
-            _rows_of_tiles(gemm, batch, constant(gemm.panels - 1), first, last, vectors=narrow)
+        with gemm.scope.when(apply("equal", stop, index(count), kind=FLAG)):
+            _rows_of_tiles(gemm, batch, Panel(constant(count - 1), narrow), first, last)
 
 
 def _deep_block(gemm: Gemm, batch: Place, rows: tuple[Expr, Expr], panels: tuple[Expr, Expr]) -> None:
@@ -135,7 +148,9 @@ def _deep_block(gemm: Gemm, batch: Place, rows: tuple[Expr, Expr], panels: tuple
                 before=space.multiply(space.add(panel, space.multiply(first_panel, -1)), gemm.cut.row_block),
                 ahead=scope.let(ahead(gemm, batch, part, name, panels), "ahead"),
             )
-            _rows_of_tiles(gemm, batch, panel, *rows, own)
+            is_even = gemm.what.columns % gemm.tile.columns == 0
+            which = Panel(panel, gemm.tile.columns if is_even else None)
+            _rows_of_tiles(gemm, batch, which, *rows, own)
 
 
 def _is_last(gemm: Gemm, part: Part) -> Expr:
@@ -150,44 +165,34 @@ def _is_last(gemm: Gemm, part: Part) -> Expr:
 
 
 def _rows_of_tiles(
-    gemm: Gemm,
-    batch: Place,
-    panel: Affine,
-    first: Expr,
-    last: Expr,
-    part: Part | None = None,
-    vectors: int = 0,
+    gemm: Gemm, batch: Place, panel: Panel, first: Expr, last: Expr, part: Part | None = None
 ) -> None:
-    """Whole tiles of the block, then those that are left over at the end of the matrix; of as many vectors
-    as a tile has, unless `vectors` says otherwise.
-    """
+    """Whole tiles of the block, then those that are left over at the end of the matrix."""
     scope, height, rows = gemm.scope, gemm.tile.rows, gemm.what.row_count
-    whole, low = last_tiles(rows, gemm.tile, vectors or gemm.tile.vectors, gemm.cut.row_block)
+    whole, low = last_tiles(rows, gemm.tile, panel.vectors(gemm.tile), gemm.cut.row_block)
     if whole:
         stop = scope.let(apply("min", last, index(whole)), "p") if whole < rows else last
         with scope.loop(first, stop, height, "m") as name:
-            _tile(gemm, batch, panel, scope.dim(rows, name), height, first, part, vectors)
+            _tile(gemm, batch, panel, scope.dim(rows, name), height, first, part)
     if rows - whole > low:
         with scope.loop(index(whole), last, low, "m") as name:
-            _tile(gemm, batch, panel, scope.dim(rows, name), low, first, part, vectors)
+            _tile(gemm, batch, panel, scope.dim(rows, name), low, first, part)
     elif whole < rows:
         at_end = apply("equal", last, index(rows), kind=FLAG)
         with scope.when(at_end):
-            _tile(gemm, batch, panel, constant(whole), low, first, part, vectors)
+            _tile(gemm, batch, panel, constant(whole), low, first, part)
 
 
 def _tile(
     gemm: Gemm,
     batch: Place,
-    panel: Affine,
+    panel: Panel,
     row: Affine,
     height: int,
     first: Expr,
     part: Part | None,
-    vectors: int = 0,
 ) -> None:
-    scope, tile, what = gemm.scope, gemm.tile, gemm.what
-    vectors = vectors or min(tile.vectors, -(-what.columns // tile.lanes))
+    scope, tile, vectors = gemm.scope, gemm.tile, panel.vectors(gemm.tile)
     kind = Kind(F32, tile.lanes)
     zero = splat(Number(0.0, Kind(F32)), tile.lanes)
     held: Expr = index(0)
@@ -207,8 +212,8 @@ def _tile(
     is_last = Number(True, FLAG) if part is None else part.is_last
     if is_last is not None:
         with scope.when(is_last):
-            fetch_results(gemm, batch, panel, row, height)
-    add_products(gemm, batch, panel, row, first, part, totals)
+            fetch_results(gemm, batch, panel.number, row, height)
+    add_products(gemm, batch, panel.number, row, first, part, totals)
     at_end = None if is_last is None else _finish_in_registers(gemm, batch, panel, row, totals)
     with scope.block() as kept:
         for number, one_row in enumerate(totals):
@@ -221,12 +226,11 @@ def _tile(
 
 
 def _finish_in_registers(
-    gemm: Gemm, batch: Place, panel: Affine, row: Affine, totals: Sequence[Sequence[Name]]
+    gemm: Gemm, batch: Place, panel: Panel, row: Affine, totals: Sequence[Sequence[Name]]
 ) -> tuple[Statement, ...] | None:
     """What follows, for a tile of whole vectors that are still in registers; None where that does not pay."""
-    scope, tile, columns = gemm.scope, gemm.tile, gemm.what.columns
-    is_whole = columns % (tile.columns if gemm.part else tile.lanes) == 0
-    if gemm.sinks or not is_whole or not _is_light(gemm):
+    scope, tile = gemm.scope, gemm.tile
+    if panel.columns is None or panel.columns % tile.lanes or not _is_light(gemm):
         return None
     with scope.block() as body:
         try:
@@ -236,7 +240,7 @@ def _finish_in_registers(
                 for vector, value in enumerate(values):
                     inner = scope.dim(tile.columns, index(vector * tile.lanes))
                     lane = Lane(len(scope.extents) - 1, tile.lanes, True)
-                    _finish_one(gemm, batch, panel, rows, (own, ZERO), inner, lane, value)
+                    _finish_one(gemm, batch, panel.number, rows, (own, ZERO), inner, lane, value)
         except NotInLanesError:
             return None
     return tuple(body)
@@ -244,10 +248,22 @@ def _finish_in_registers(
 
 def _is_light(gemm: Gemm) -> bool:
     """Whether what follows is a few operators that need few registers."""
-    nodes = [node for node in gemm.group.body.nodes if node.op != "View" and node is not gemm.node]
+    nodes = [node for node in _following(gemm) if node.op != "View"]
     return len(nodes) <= MOST_LIGHT and all(
         node.op not in COSTLY and isinstance(OPS[node.op].code, Pointwise) for node in nodes
     )
+
+
+def _following(gemm: Gemm) -> list[Node]:
+    """Nodes between the product and what is stored of its tiles."""
+    producers, found = gemm.group.body.producers, list[Node]()
+    wanted = list(gemm.sinks or gemm.group.written)
+    while wanted:
+        node = producers.get(wanted.pop())
+        if node is not None and node is not gemm.node and node not in found:
+            found.append(node)
+            wanted += node.operands
+    return found
 
 
 def _held_row(gemm: Gemm, row: Affine, first: Expr, part: Part | None) -> Affine:
@@ -259,14 +275,14 @@ def _held_row(gemm: Gemm, row: Affine, first: Expr, part: Part | None) -> Affine
     return space.add(part.before, space.add(row, block))
 
 
-def _finish_tile(gemm: Gemm, batch: Place, panel: Affine, row: Affine, height: int, held: Affine) -> None:
+def _finish_tile(gemm: Gemm, batch: Place, panel: Panel, row: Affine, height: int, held: Affine) -> None:
     """What follows, for the rows of a tile, of which `held` is the first one of those that are kept."""
     space = gemm.scope.space
     with gemm.scope.axis(height, "i") as number:
         _finish_at(gemm, batch, panel, space.add(row, number), space.add(held, number))
 
 
-def _finish_at(gemm: Gemm, batch: Place, panel: Affine, row: Affine, offset: Affine) -> None:
+def _finish_at(gemm: Gemm, batch: Place, panel: Panel, row: Affine, offset: Affine) -> None:
     """What follows, for one row, which is the one of that number in the nearest cache."""
     _finish_row(gemm, batch, panel, _row_index(gemm, batch, row), (row, offset))
 
@@ -292,18 +308,18 @@ def _goes_evenly(gemm: Gemm, batch: Place, rows: Place) -> bool:
     return all(isinstance(atom, Dim) for place in places for atom, _ in place.terms)
 
 
-def _finish_row(gemm: Gemm, batch: Place, panel: Affine, rows: Place, row: tuple[Affine, Affine]) -> None:
+def _finish_row(gemm: Gemm, batch: Place, panel: Panel, rows: Place, row: tuple[Affine, Affine]) -> None:
     scope, tile, columns = gemm.scope, gemm.tile, gemm.what.columns
     lanes = next((one for one in (16, 8, 4) if one <= min(tile.lanes, columns)), 1)
-    begin = scope.let(times(scope.place(panel), tile.columns), "n")
-    if columns % tile.columns:
+    if panel.columns is None:
+        begin = scope.let(times(scope.place(panel.number), tile.columns), "n")
         width = scope.let(apply("min", index(tile.columns), apply("sub", index(columns), begin)), "n")
+        whole = width if columns % lanes == 0 else vector_end(scope, index(0), width, lanes)
     else:
-        width = index(tile.columns)
-    whole = width if columns % lanes == 0 else vector_end(scope, index(0), width, lanes)
+        width, whole = index(panel.columns), index(panel.columns - panel.columns % lanes)
 
     def visit(inner: Affine, lane: Lane | None) -> None:
-        _finish_one(gemm, batch, panel, rows, row, inner, lane)
+        _finish_one(gemm, batch, panel.number, rows, row, inner, lane)
 
     sweep(scope, (index(0), whole, width), min(tile.columns, columns), lanes, visit)
 

@@ -17,6 +17,8 @@ from ourcompiler.kernel.ir import Expr, Fetch, Kind, Load, Name, Number, apply, 
 
 LINE = 16
 """Numbers of a line of a cache."""
+MEMORY_CYCLES = 500
+"""About what a line from beyond the caches takes, beside a neighbour."""
 Fetcher = Callable[[Place, int], None]
 """Asks for what so many steps, of which the place is the first one, are to ask for."""
 
@@ -43,15 +45,20 @@ class _Noted(Elements):
 
 
 def fetch_results(gemm: Gemm, batch: Place, panel: Affine, row: Affine, height: int) -> None:
-    """Ask for what the rows of a tile will be computed from and written to, before the tile is multiplied."""
+    """Ask for what the rows of a tile will be computed from and written to, before the tile is multiplied; for
+    those of a later tile where one is multiplied in less time than memory takes to answer.
+    """
     scope, what, tile = gemm.scope, gemm.what, gemm.tile
+    later = MEMORY_CYCLES // (what.depth_count * tile.rows * tile.vectors // 2 or 1) * height
     column = scope.space.multiply(panel, tile.columns)
     for buffer, where, step in _places(gemm):
         first = scope.space.substitute(where, (*batch, row, column))
         start = scope.let(scope.place(first), "next")
+        wide = min(tile.columns, what.columns)
+        within = 0 if step % LINE == 0 else min(wide, LINE) - 1  # the line that the last panel did not touch
         for number in range(height):
-            for line in range(0, min(tile.columns, what.columns), LINE):
-                scope.emit(Fetch(buffer, plus(start, index(number * step + line)), is_next=True))
+            for line in range(within, wide, LINE):
+                scope.emit(Fetch(buffer, plus(start, index((later + number) * step + line)), is_next=True))
 
 
 def _places(gemm: Gemm) -> list[tuple[str, Affine, int]]:

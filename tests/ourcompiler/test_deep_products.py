@@ -159,7 +159,7 @@ def test_nothing_outside_memory_is_touched(tmp_path: Path) -> None:
 @given(
     st.integers(1, 700),
     st.integers(1, 60_000),
-    st.integers(600, 9000),
+    st.integers(800, 9000),
     st.sampled_from([1, 3]),
     st.booleans(),
 )
