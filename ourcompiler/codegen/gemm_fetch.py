@@ -45,8 +45,8 @@ class _Noted(Elements):
 
 
 def fetch_results(gemm: Gemm, batch: Place, panel: Affine, row: Affine, height: int) -> None:
-    """Ask for what the rows of a tile will be computed from and written to, before the tile is multiplied; for
-    those of a later tile where one is multiplied in less time than memory takes to answer.
+    """Ask for what the rows of a tile will be computed from and written to, before the tile is multiplied;
+    for those of a later tile where one is multiplied in less time than memory takes to answer.
     """
     scope, what, tile = gemm.scope, gemm.what, gemm.tile
     later = MEMORY_CYCLES // (what.depth_count * tile.rows * tile.vectors // 2 or 1) * height

@@ -100,14 +100,16 @@ FUNCTIONS = {
     **dict.fromkeys(("and", "or", "xor", "bit_and", "bit_or", "bit_xor", "shift_left", "shift_right"), 2),
     **dict.fromkeys(("equal", "less", "less_equal"), 2),
     **dict.fromkeys(("neg", "abs", "sign", "not", "bit_not"), 1),
-    **dict.fromkeys(("floor", "ceil", "round", "trunc", "sqrt", "exp", "expm1", "log", "log1p", "erf"), 1),
+    **dict.fromkeys(
+        ("floor", "ceil", "round", "trunc", "sqrt", "exp", "expm1", "log", "log1p", "erf", "gelu"), 1
+    ),
     **dict.fromkeys(("sin", "cos", "tan", "asin", "acos", "atan"), 1),
     **dict.fromkeys(("sinh", "cosh", "tanh", "asinh", "acosh", "atanh"), 1),
     **dict.fromkeys(("is_nan", "is_positive_infinity", "is_negative_infinity"), 1),
     "where": 3,
 }
 """Every scalar function and its number of arguments; `min`, `max` return NaN if either is NaN, `round` halves
-to even, `mod` has the sign of the divisor, `fmod` of the dividend.
+to even, `mod` has the sign of the divisor, `fmod` of the dividend; `gelu` is x (1 + erf(x / √2)) / 2.
 """
 
 

@@ -72,6 +72,10 @@ def _erf(value: float) -> float:
     return math.erf(value)
 
 
+def _gelu(value: float) -> float:
+    return -0.0 if value < -40 else 0.5 * value * math.erfc(-value * math.sqrt(0.5))
+
+
 def _sign(value: Any) -> Any:
     return value if value != value else (value > 0) - (value < 0)
 
@@ -98,6 +102,7 @@ FRACTIONS: dict[str, Function] = {
     "fmod": _by_numpy("fmod"),
     "round": _by_numpy("rint"),
     "erf": _erf,
+    "gelu": _gelu,
     "is_nan": lambda value: value != value,
     "is_positive_infinity": lambda value: value == math.inf,
     "is_negative_infinity": lambda value: value == -math.inf,

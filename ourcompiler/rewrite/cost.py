@@ -20,7 +20,7 @@ PRICES: Mapping[str, int] = {
     "mod": 4,
     "sqrt": 4,
     "pow": 16,
-    **dict.fromkeys(("exp", "expm1", "log", "log1p", "erf", "sin", "cos", "tan", "tanh"), 8),
+    **dict.fromkeys(("exp", "expm1", "log", "log1p", "erf", "gelu", "sin", "cos", "tan", "tanh"), 8),
 }
 """Scalar functions that are dearer than an addition, about how much."""
 POWER_FLOPS = 4

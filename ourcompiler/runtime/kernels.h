@@ -200,6 +200,31 @@ ERROR_FUNCTION(f32x4, i32x4)
 ERROR_FUNCTION(f32x8, i32x8)
 ERROR_FUNCTION(f32x16, i32x16)
 
+/* x (1 + erf(x / 2^0.5)) / 2: the rational function above with x's factor in its coefficients, and times half of x at
+ * once. Below -5.5437 it is that of -5.5437, which is nothing; at most 1e-6 wrong up to 12, 1.2e-7 of x beyond. */
+#define GAUSSIAN_UNIT(T)                                                         \
+  static inline T gelu_##T(T x) {                                                \
+    x = select_##T(x < -5.5437172f, (T){0} - 5.5437172f, x);                     \
+    T a = select_##T(x > 5.5437172f, (T){0} + 5.5437172f, x);                    \
+    T s = a * a;                                                                 \
+    T p = s * 4.5299852e-8f + 1.2588165e-5f;                                     \
+    p = p * s + 3.3273207e-4f;                                                   \
+    p = p * s + 9.3240885e-3f;                                                   \
+    p = p * s + 6.7310004e-2f;                                                   \
+    p = p * s + 7.9788455e-1f;                                                   \
+    T q = s * 1.1902763e-6f + 7.2638389e-5f;                                     \
+    q = q * s + 1.8708577e-3f;                                                   \
+    q = q * s + 2.8524600e-2f;                                                   \
+    q = q * s + 2.5102695e-1f;                                                   \
+    q = q * s + 1.0f;                                                            \
+    T half = x * 0.5f;                                                           \
+    return a * p / q * half + half;                                              \
+  }
+GAUSSIAN_UNIT(f32)
+GAUSSIAN_UNIT(f32x4)
+GAUSSIAN_UNIT(f32x8)
+GAUSSIAN_UNIT(f32x16)
+
 /* Lane by lane, from the functions of a number: what is rare, or is one instruction anyway. */
 #define LANE_BY_LANE(N, NAME, OF)                                  \
   static inline f32x##N NAME##_f32x##N(f32x##N x) {                \
@@ -258,6 +283,7 @@ FUNCTION_2(mod, floor_mod_number)
 DOUBLE(exp) DOUBLE(expm1) DOUBLE(log) DOUBLE(log1p) DOUBLE(erf) DOUBLE(sqrt) DOUBLE(floor) DOUBLE(ceil)
 DOUBLE(trunc) DOUBLE(sin) DOUBLE(cos) DOUBLE(tan) DOUBLE(asin) DOUBLE(acos) DOUBLE(atan) DOUBLE(sinh)
 DOUBLE(cosh) DOUBLE(tanh) DOUBLE(asinh) DOUBLE(acosh) DOUBLE(atanh)
+static inline f64 gelu_f64(f64 x) { return x < -40 ? -0.0 : 0.5 * x * erfc(x * -0.70710678118654752440); }
 static inline f64 abs_f64(f64 x) { return fabs(x); }
 static inline f64 round_f64(f64 x) { return rint(x); }
 static inline f64 sign_f64(f64 x) { return x > 0 ? 1.0 : x < 0 ? -1.0 : x; }

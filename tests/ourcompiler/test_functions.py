@@ -29,15 +29,17 @@ FUNCTIONS: dict[str, tuple[float, float, Callable[[Any], Any], float, float]] = 
     "Exp": (-87.0, 88.7, np.exp, np.inf, 0.64 * ULP),
     "Erf": (-6.0, 6.0, special.erf, 3.3e-7, 3 * ULP),
     "Tanh": (-12.0, 12.0, np.tanh, 1.2e-7, 2 * ULP),
+    "Gelu": (-12.0, 12.0, lambda x: 0.5 * x * special.erfc(-x * np.sqrt(0.5)), 1e-6, np.inf),
     "Sigmoid": (-80.0, 80.0, special.expit, 1.2e-7, 2 * ULP),
 }
 """From, to, the exact function, the largest absolute error, the largest relative one."""
+ATTRIBUTES: dict[str, dict[str, Any]] = {"Gelu": {"approximate": "none"}}
 
 
 def graph_of(op: str, count: int) -> Graph:
     builder = Builder()
     x = builder.input("x", TensorType(DType.F32, (count,)))
-    return builder.graph([("y", builder.add(op, [x])[0])])
+    return builder.graph([("y", builder.add(op, [x], **ATTRIBUTES.get(op, {}))[0])])
 
 
 @pytest.mark.parametrize("name", runnable_here())
@@ -65,6 +67,7 @@ def test_ends(name: str, tmp_path: Path) -> None:
     )
     np.testing.assert_allclose(got["Erf"], [np.nan, 1, -1, 0, 1, -1, 1, -1], rtol=3 * ULP)
     np.testing.assert_allclose(got["Tanh"], [np.nan, 1, -1, 0, 1, -1, 1, -1], rtol=ULP)
+    np.testing.assert_allclose(got["Gelu"], [np.nan, np.inf, 0, 0, 89.5, 0, 3e38, 0], rtol=ULP, atol=1e-6)
     np.testing.assert_allclose(got["Sigmoid"], [np.nan, 1, 0, 0.5, 1, 0, 1, 0], atol=1e-37)
 
 
