@@ -6,13 +6,13 @@ itself. For each value every layout that a reader wants, and the plain one, is r
 the one who writes; the cheapest is taken. Nothing is ever copied for a layout.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
 from ourcompiler.codegen.role import Role, role
 from ourcompiler.ir.graph import Graph, Node
-from ourcompiler.ir.index import Dim, Entry, Quotient, Remainder, Space
+from ourcompiler.ir.index import Affine, Dim, Entry, Quotient, Remainder, Space
 from ourcompiler.ir.index_map import IndexMap, compose, identity
 from ourcompiler.ir.inverse import inverse
 from ourcompiler.passes.concat import is_joined
@@ -22,6 +22,10 @@ TANGLE_COST = 0.15
 """A quotient, remainder or table in the place of a row, relative to moving an element."""
 WRITER_WEIGHT = 3.0
 """A writer whose lanes do not lie side by side works element by element; most readers pack what they read."""
+CROWDED_COST = 0.05
+"""Rows of a product's left side that all begin in the same set of a cache, and push one another out."""
+SET_PERIOD, LINE = 1024, 16
+"""Numbers after which a cache of 32 KiB in eight ways comes to the same set again; numbers of a line."""
 STRIDED_COST = 2.0
 """Elements that do not lie side by side along the fastest dimension of a loop."""
 
@@ -58,7 +62,7 @@ def choose(graph: Graph) -> tuple[Choice, ...]:
             if name in graph.results:
                 continue
             demands = [*_write_demands(graph, node, name), *_reader_demands(graph, name)]
-            found.append(_best(graph, name, demands))
+            found.append(_best(graph, name, demands, _apart(graph.types[name].shape)))
     for name, array in graph.constants.items():
         if array.size > 1:
             found.append(_best(graph, name, list(_reader_demands(graph, name))))
@@ -153,15 +157,22 @@ def _read_fastest(body: Graph, node: Node, value: str) -> int | None:
     return None
 
 
-def _best(graph: Graph, name: str, demands: list[Demand]) -> Choice:
+def _best(graph: Graph, name: str, demands: list[Demand], more: Iterable[tuple[str, Storage]] = ()) -> Choice:
     shape = graph.types[name].shape
-    candidates = [("row-major", dense(shape)), *_candidates(demands)]
+    candidates = [("row-major", dense(shape)), *_candidates(demands), *more]
     rated = [
         (sum(_cost(storage, demand) for demand in demands), number, why, storage)
         for number, (why, storage) in enumerate(candidates)
     ]
     _, _, why, storage = min(rated, key=lambda one: (one[0], one[1]))
     return Choice(name, storage, why)
+
+
+def _apart(shape: tuple[int, ...]) -> Iterator[tuple[str, Storage]]:
+    """Row-major with a line of the cache between rows that would all begin in the same set."""
+    if len(shape) > 1 and shape[-1] and shape[-1] % SET_PERIOD == 0:
+        space, apart = Space(shape), (*shape[:-1], shape[-1] + LINE)
+        yield "rows in other sets", Storage(shape, space.linear(space.dims(), apart), prod(apart))
 
 
 def _candidates(demands: list[Demand]) -> Iterator[tuple[str, Storage]]:
@@ -190,4 +201,14 @@ def _cost(storage: Storage, demand: Demand) -> float:
     )
     tangles = sum(not isinstance(atom, Dim) for atom, _ in place.terms)
     strided = STRIDED_COST if along != 1 or mixed else 0.0
-    return demand.weight * (1.0 + strided + TANGLE_COST * tangles)
+    crowded = CROWDED_COST if demand.who == "MatMul" and _is_crowded(place, demand) else 0.0
+    return demand.weight * (1.0 + strided + crowded + TANGLE_COST * tangles)
+
+
+def _is_crowded(place: Affine, demand: Demand) -> bool:
+    """Whether the rows that a tile of a product reads side by side begin in one set of the nearest cache."""
+    row = len(demand.shown.shape) - 2
+    if row < 0 or demand.shown.shape[row] == 1:
+        return False
+    step = place.coefficient(Dim(row))
+    return step != 0 and step % SET_PERIOD == 0
