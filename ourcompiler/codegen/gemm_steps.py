@@ -14,6 +14,7 @@ from ourcompiler.codegen.contraction import Place
 from ourcompiler.codegen.gemm_fetch import fetching, fetching_left
 from ourcompiler.codegen.gemm_left import left_reader
 from ourcompiler.codegen.gemm_parts import F32, Gemm, Part
+from ourcompiler.codegen.scope import Scope
 from ourcompiler.ir.index import ZERO, Affine
 from ourcompiler.kernel.ir import Apply, Assign, Expr, Kind, Load, Name, apply, index, plus, splat
 
@@ -76,22 +77,25 @@ def _turns(gemm: Gemm, part: Part | None, turn: Callable[[Sequence[Place]], None
         for axis in range(len(outer), inner):
             name = loops.enter_context(scope.loop(*spans[axis], 1, "k"))
             outer.append(scope.dim(extents[axis], name))
-        for start, stop, count in _pieces(gemm, extents[inner], spans[inner]):
+        # An extent in whole turns has parts in whole turns (see `next_part`).
+        for start, stop, count in in_turns(scope, spans[inner], extents[inner]):
             with scope.loop(start, stop, count, "k") as name:
                 places = (plus(name, index(one)) for one in range(count))
                 turn([(*outer, scope.dim(extents[inner], place), *behind) for place in places])
 
 
-def _pieces(gemm: Gemm, extent: int, span: Span) -> Iterator[tuple[Expr, Expr, int]]:
-    """From, to and steps in a turn: whole turns, and what is left over."""
+def in_turns(scope: Scope, span: Span, divisor: int) -> Iterator[tuple[Expr, Expr, int]]:
+    """From, to and steps in a turn for steps whose number is a multiple of `divisor`: whole turns, and what
+    is left over.
+    """
     start, stop = span
-    if extent <= 2 * STEPS_IN_TURN and stop == index(extent):
-        yield start, stop, extent
+    if stop == plus(start, index(divisor)) and divisor <= 2 * STEPS_IN_TURN:
+        yield start, stop, divisor
         return
-    if extent % STEPS_IN_TURN == 0:  # so is every part's length (see `next_part`)
+    if divisor % STEPS_IN_TURN == 0:
         yield start, stop, STEPS_IN_TURN
         return
     rest = apply("remainder", apply("sub", stop, start), index(STEPS_IN_TURN))
-    whole = gemm.scope.let(apply("sub", stop, rest), "whole")
+    whole = scope.let(apply("sub", stop, rest), "whole")
     yield start, whole, STEPS_IN_TURN
     yield whole, stop, 1
