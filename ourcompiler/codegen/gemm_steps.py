@@ -89,7 +89,7 @@ def in_turns(scope: Scope, span: Span, divisor: int) -> Iterator[tuple[Expr, Exp
     is left over.
     """
     start, stop = span
-    if stop == plus(start, index(divisor)) and divisor <= 2 * STEPS_IN_TURN:
+    if stop == plus(start, index(divisor)) and 0 < divisor <= 2 * STEPS_IN_TURN:
         yield start, stop, divisor
         return
     if divisor % STEPS_IN_TURN == 0:
