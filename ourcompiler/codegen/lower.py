@@ -167,13 +167,12 @@ def _window(group: Group, anchor: Node) -> tuple[Kernel, list[Argument]]:
 
 def _winograd(group: Group, anchor: Node, what: winograd_plan.Plan) -> tuple[Kernel, list[Argument]]:
     shape = what.weights_shape
-    form = f"winograd {what.transform.results} {'x'.join(map(str, shape))}"
+    form = f"filters {'x'.join(map(str, shape))}"
     packed = Packed(anchor.inputs[1], form, 4 * int(np.prod(shape)), winograd_plan.packer(what))
-    extra: list[Argument] = [packed]
-    if what.is_ahead:
-        extra += [Workspace(DType.F32, count) for count in (what.image_count, what.result_count)]
+    extra: list[Argument] = [packed, *(Workspace(DType.F32, count) for count in what.shared.values())]
     names = tuple(f"b{number}" for number in range(len(group.stored), len(group.stored) + len(extra)))
-    kernel = winograd.lower(group, anchor, "kernel", what, names)
+    shared = dict(zip(what.shared, names[1:], strict=True))
+    kernel = winograd.lower(group, anchor, "kernel", what, names[0], shared)
     buffers = tuple(
         Buffer(name, DType.F32, isinstance(one, Workspace)) for name, one in zip(names, extra, strict=True)
     )

@@ -6,8 +6,9 @@ convolution, which adds all taps and channels one after another: a transform mak
 shorter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from math import prod, sqrt
 
 import numpy as np
@@ -26,15 +27,14 @@ MOST_ERROR = 2.0
 """What the expected error may be, relative to that of the direct convolution."""
 LEAST_GAIN = 1.2
 """What the estimate has to promise: it knows no caches."""
-OPERATIONS_FOR_A_BYTE = 64.0
-"""What a byte of memory that transformed weights take beyond plain ones has to save, in operations of the
-peak: a convolution of many channels on a small image saves little for many bytes."""
 FAR_BYTES = 2.0
 """Weights come from memory, where a byte costs about this many times what it does in the caches."""
 EFFICIENCY = 0.85
 """What products reach of the peak."""
 TRANSFORM_STEPS = 9
 """Instructions of both passes of a transform for each element of a tile: loads, stores, arithmetic."""
+FILTER_STEPS = 4
+"""Instructions for each element of a transformed filter."""
 PACKING_STEPS = 3
 """Instructions for each element of the image that the direct convolution copies for each tap."""
 TILES_IN_BLOCK = 64
@@ -46,8 +46,12 @@ NEAR_CACHES = 4
 LEAST_TASKS = 8
 """With fewer blocks all tiles are transformed before anything is multiplied, so that points and panels are
 shared out, not blocks."""
+PANELS_IN_BLOCK = 1
 PADDING = 16
 """Elements between the matrices of two points: at a power of two all would share a few lines of a cache."""
+
+FILTERS, IMAGE, RESULT = "filters", "image", "result"
+"""Transformed filters, the transformed image, and the products: a matrix for each point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +70,27 @@ class Shape:
         return self.images, -(-self.height // results), -(-self.width // results)
 
 
+class Order(Enum):
+    """What is transformed before anything is multiplied, and what a task of products is then."""
+
+    TILES = "tiles"
+    """The filters are; a task is a block of tiles, which it transforms, multiplies and transforms back."""
+    CHANNELS = "channels"
+    """The image is; a task is a block of output channels, whose filters it transforms part by part."""
+    POINTS = "points"
+    """Both are; a task is some panels of one point, and another phase transforms back."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`block` tiles a task; if `is_ahead` all of them are one block, and each part a phase."""
+    """`tile_block` tiles and `panel_block` panels of filters are in memory at once."""
 
     shape: Shape
     transform: Transform
     tile: Tile
-    block: int
-    is_ahead: bool
+    order: Order
+    tile_block: int
+    panel_block: int
 
     @property
     def tiles(self) -> tuple[int, int, int]:
@@ -93,39 +109,62 @@ class Plan:
 
     @property
     def panels(self) -> int:
-        """Panels of weights of a point."""
+        """Panels of filters of a point."""
         return panel_count(self.shape.outputs, self.tile)
+
+    @property
+    def part(self) -> int:
+        """Channels that are added one after another, in whole vectors; the last part may have fewer."""
+        inputs, lanes = self.shape.inputs, self.tile.lanes
+        even = -(-inputs // -(-inputs // DEPTH_IN_PART))
+        return min(inputs, -(-even // lanes) * lanes)
+
+    @property
+    def depth(self) -> int:
+        """Channels of the filters that are in memory at once."""
+        return self.part if self.order is Order.CHANNELS else self.shape.inputs
+
+    @property
+    def filters_step(self) -> int:
+        """Elements of the transformed filters from one point to the next."""
+        return self.panel_block * self.depth * self.tile.columns + PADDING
 
     @property
     def image_step(self) -> int:
         """Elements of the transformed image from one point to the next."""
-        return self.block * self.shape.inputs + PADDING
+        return -(-self.shape.inputs // self.part) * self.tile_block * self.part + PADDING
+
+    @property
+    def result_width(self) -> int:
+        """Elements of the products from one tile to the next."""
+        return self.panel_block * self.tile.columns
 
     @property
     def result_step(self) -> int:
         """Elements of the products from one point to the next."""
-        return self.block * self.panels * self.tile.columns + PADDING
+        return self.tile_block * self.result_width + PADDING
 
     @property
-    def copies(self) -> int:
-        """Blocks that are in memory at once, in a thread's or, for all groups, in the arena."""
-        return self.shape.groups if self.is_ahead else 1
+    def shared(self) -> Mapping[str, int]:
+        """Elements of what tasks hand over to the tasks of a later phase."""
+        steps = {
+            Order.TILES: {FILTERS: self.filters_step},
+            Order.CHANNELS: {IMAGE: self.image_step},
+            Order.POINTS: {FILTERS: self.filters_step, IMAGE: self.image_step, RESULT: self.result_step},
+        }[self.order]
+        return {name: self.shape.groups * self.point_count * step for name, step in steps.items()}
 
     @property
-    def image_count(self) -> int:
-        """Elements of the transformed image."""
-        return self.copies * self.point_count * self.image_step
-
-    @property
-    def result_count(self) -> int:
-        """Elements of the products."""
-        return self.copies * self.point_count * self.result_step
+    def own(self) -> Mapping[str, int]:
+        """Elements of what a task keeps for itself."""
+        steps = {FILTERS: self.filters_step, IMAGE: self.image_step, RESULT: self.result_step}
+        return {name: self.point_count * step for name, step in steps.items() if name not in self.shared}
 
     @property
     def weights_shape(self) -> tuple[int, ...]:
-        """Groups, points, panels, channels, columns of a panel."""
+        """Groups, panels, channels, taps, columns of a panel."""
         shape = self.shape
-        return (shape.groups, self.point_count, self.panels, shape.inputs, self.tile.columns)
+        return (shape.groups, self.panels, shape.inputs, TAPS**2, self.tile.columns)
 
 
 def plan(group: Group, node: Node) -> Plan | None:
@@ -151,8 +190,8 @@ def _shape(group: Group, node: Node) -> Shape | None:
 
 
 def choose(shape: Shape, target: Target) -> int | None:
-    """Results of a tile along an axis, the cheapest of those that are accurate enough; the memory of their
-    weights has a price too. None for the direct convolution.
+    """Results of a tile along an axis, the cheapest of those that are accurate enough; None for the direct
+    convolution.
     """
     direct = direct_seconds(shape, target)
     rated: list[tuple[float, int | None]] = [(direct, None)]
@@ -160,15 +199,8 @@ def choose(shape: Shape, target: Target) -> int | None:
         if relative_error(transform(results), shape.inputs) <= MOST_ERROR:
             needed = seconds(shape, results, target)
             if needed * LEAST_GAIN < direct:
-                rated.append((needed + _memory(shape, results, target), results))
+                rated.append((needed, results))
     return min(rated, key=lambda one: one[0])[1]
-
-
-def _memory(shape: Shape, results: int, target: Target) -> float:
-    """The price, in seconds, of the memory that transformed weights take beyond plain ones."""
-    more = transform(results).points ** 2 - TAPS**2
-    count = shape.groups * shape.inputs * shape.outputs * more
-    return OPERATIONS_FOR_A_BYTE * 4 * count / target.flops_per_second
 
 
 def relative_error(what: Transform, inputs: int) -> float:
@@ -198,7 +230,8 @@ def seconds(shape: Shape, results: int, target: Target) -> float:
         points * _product_seconds(rows, shape.inputs, shape.outputs, target)
         + TRANSFORM_STEPS * moved / _elements_per_second(target)
         + (0.0 if is_near else 2 * 4 * moved / target.bytes_per_second)
-        + _far(points * shape.inputs * shape.outputs, target)
+        + FILTER_STEPS * points * shape.inputs * shape.outputs / _elements_per_second(target)
+        + _far(TAPS**2 * shape.inputs * shape.outputs, target)
     )
 
 
@@ -220,35 +253,36 @@ def _far(count: int, target: Target) -> float:
 
 
 def cut(shape: Shape, results: int, target: Target) -> Plan:
-    """Blocks that stay in the second cache, but not of fewer tiles than pay for reading all weights."""
+    """Blocks of tiles stay in the second cache, but have no fewer tiles than pay for reading all filters; of
+    large images there are enough of them. Of small ones the image is transformed first.
+    """
     what, count = transform(results), prod(shape.tiles(results))
     tile_bytes = 4 * what.points**2 * (shape.inputs + shape.outputs)
-    weights_bytes = 4 * what.points**2 * shape.inputs * shape.outputs
-    is_near = weights_bytes <= NEAR_CACHES * target.l2_bytes
+    filters_bytes = 4 * what.points**2 * shape.inputs * shape.outputs
+    is_near = filters_bytes <= NEAR_CACHES * target.l2_bytes
     shared = -(-count * shape.groups // LEAST_TASKS)
     wanted = max(TILES_IN_BLOCK, target.l2_bytes // tile_bytes)
     fitting = max(min(wanted, shared), FEWEST_TILES if is_near else TILES_IN_BLOCK)
     tile = choose_tile(count, shape.outputs, target.lanes, target.registers)
     block = min(count, -(-fitting // tile.rows) * tile.rows)
-    is_ahead = shape.groups * -(-count // block) < LEAST_TASKS - 1
-    return Plan(shape, what, tile, count if is_ahead else block, is_ahead)
+    panels = panel_count(shape.outputs, tile)
+    if shape.groups * -(-count // block) >= LEAST_TASKS - 1:
+        return Plan(shape, what, tile, Order.TILES, block, panels)
+    if is_near:
+        return Plan(shape, what, tile, Order.POINTS, count, panels)
+    return Plan(shape, what, tile, Order.CHANNELS, count, PANELS_IN_BLOCK)
 
 
 def packer(what: Plan) -> Callable[[Array], Array]:
-    """Weights as the kernel reads them: G g Gᵀ of each filter, panel by panel."""
+    """Filters as the kernel reads them: panel by panel, the taps of a channel side by side."""
     shape, columns = what.shape, what.tile.columns
-    weights = np.array([[float(one) for one in row] for row in what.transform.weights])
-    both = np.kron(weights, weights)
 
     def make(array: Array) -> Array:
         filters = array.reshape(shape.groups, shape.outputs, shape.inputs, TAPS**2)
         found = np.zeros(what.weights_shape, np.float32)
-        for number in range(shape.groups):
-            for panel in range(what.panels):
-                part = filters[number, panel * columns : (panel + 1) * columns]
-                taps = part.transpose(2, 1, 0).reshape(TAPS**2, -1).astype(np.float64)
-                points = (both @ taps).reshape(-1, shape.inputs, part.shape[0])
-                found[number, :, panel, :, : part.shape[0]] = points
+        for panel in range(what.panels):
+            part = filters[:, panel * columns : (panel + 1) * columns]
+            found[:, panel, :, :, : part.shape[1]] = part.transpose(0, 2, 3, 1)
         return found
 
     return make
