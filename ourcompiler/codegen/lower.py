@@ -169,13 +169,10 @@ def _winograd(group: Group, anchor: Node, what: winograd_plan.Plan) -> tuple[Ker
     shape = what.weights_shape
     form = f"filters {'x'.join(map(str, shape))}"
     packed = Packed(anchor.inputs[1], form, 4 * int(np.prod(shape)), winograd_plan.packer(what))
-    extra: list[Argument] = [packed, *(Workspace(DType.F32, count) for count in what.shared.values())]
-    names = tuple(f"b{number}" for number in range(len(group.stored), len(group.stored) + len(extra)))
-    shared = dict(zip(what.shared, names[1:], strict=True))
-    kernel = winograd.lower(group, anchor, "kernel", what, names[0], shared)
-    buffers = tuple(
-        Buffer(name, DType.F32, isinstance(one, Workspace)) for name, one in zip(names, extra, strict=True)
-    )
+    extra: list[Argument] = [packed, Workspace(DType.F32, what.shared_count)]
+    names = (f"b{len(group.stored)}", f"b{len(group.stored) + 1}")
+    kernel = winograd.lower(group, anchor, "kernel", what, names)
+    buffers = (Buffer(names[0], DType.F32), Buffer(names[1], DType.F32, True))
     return replace(kernel, buffers=(*kernel.buffers, *buffers)), extra
 
 

@@ -7,7 +7,7 @@ from ourcompiler.codegen.contraction import Place
 from ourcompiler.codegen.gemm_parts import F32
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.scope import Scope, delinear_names
-from ourcompiler.codegen.winograd_plan import FILTERS, IMAGE, RESULT, Plan
+from ourcompiler.codegen.winograd_plan import Plan
 from ourcompiler.ir.graph import Node
 from ourcompiler.ir.index import Affine
 from ourcompiler.kernel.ir import Expr, Kind, Load, Store, apply, index, plus
@@ -38,18 +38,10 @@ class Winograd:
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Tiles `first` to before `last` of one group of channels; `start` is the first one in memory."""
-
-    channels: Affine
-    first: Expr
-    last: Expr
-    start: Expr
-
-
-@dataclass(frozen=True, slots=True)
 class Run:
-    """Panels of filters, or input channels, `first` to before `last`; `start` is the first one in memory."""
+    """Tiles, panels of filters or input channels, `first` to before `last`; `start` is the first one in
+    memory.
+    """
 
     first: Expr
     last: Expr
@@ -57,24 +49,33 @@ class Run:
 
     def place(self, number: Expr) -> Expr:
         """How many lie before it in memory."""
+        if number == self.start:
+            return index(0)
         return number if self.start == index(0) else apply("sub", number, self.start)
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Tiles of one group of channels."""
+
+    channels: Affine
+    tiles: Run
 
 
 def matrix_start(winograd: Winograd, what: str, channels: Affine, point: Affine) -> Expr:
     """Where the matrix of a point begins; in memory of the task's own there is one group of channels."""
     plan, scope = winograd.what, winograd.scope
-    step = {FILTERS: plan.filters_step, IMAGE: plan.image_step, RESULT: plan.result_step}[what]
-    if what in plan.shared:
+    if what == plan.shared:
         point = scope.space.linear((channels, point), (plan.shape.groups, plan.point_count))
-    return scope.let(scope.place(scope.space.multiply(point, step)), "x")
+    return scope.let(scope.place(scope.space.multiply(point, plan.steps[what])), "x")
 
 
 def each_tile(winograd: Winograd, block: Block, visit: Callable[[Place, Expr], None]) -> None:
     """Visit tiles by image, row and column of tiles, and by their number in memory."""
     scope, what = winograd.scope, winograd.what
-    with scope.loop(block.first, block.last, 1, "t") as name:
+    with scope.loop(block.tiles.first, block.tiles.last, 1, "t") as name:
         place = tuple(delinear_names(scope, name, what.tiles))
-        visit(place, scope.let(apply("sub", name, block.start), "t") if block.start != index(0) else name)
+        visit(place, scope.let(block.tiles.place(name), "t"))
 
 
 def scaled(scope: Scope, place: Affine, factor: int, more: Affine) -> Affine:

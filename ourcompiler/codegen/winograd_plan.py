@@ -46,7 +46,6 @@ NEAR_CACHES = 4
 LEAST_TASKS = 8
 """With fewer blocks all tiles are transformed before anything is multiplied, so that points and panels are
 shared out, not blocks."""
-PANELS_IN_BLOCK = 1
 PADDING = 16
 """Elements between the matrices of two points: at a power of two all would share a few lines of a cache."""
 
@@ -76,21 +75,18 @@ class Order(Enum):
     TILES = "tiles"
     """The filters are; a task is a block of tiles, which it transforms, multiplies and transforms back."""
     CHANNELS = "channels"
-    """The image is; a task is a block of output channels, whose filters it transforms part by part."""
-    POINTS = "points"
-    """Both are; a task is some panels of one point, and another phase transforms back."""
+    """The image is; a task is a panel of output channels, whose filters it transforms part by part."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`tile_block` tiles and `panel_block` panels of filters are in memory at once."""
+    """A task of products has `block` tiles."""
 
     shape: Shape
     transform: Transform
     tile: Tile
     order: Order
-    tile_block: int
-    panel_block: int
+    block: int
 
     @property
     def tiles(self) -> tuple[int, int, int]:
@@ -120,45 +116,50 @@ class Plan:
         return min(inputs, -(-even // lanes) * lanes)
 
     @property
-    def depth(self) -> int:
-        """Channels of the filters that are in memory at once."""
-        return self.part if self.order is Order.CHANNELS else self.shape.inputs
+    def filters_step(self) -> int:
+        """Elements of the transformed filters from one point to the next: of all of them, or of a part of a
+        panel.
+        """
+        if self.order is Order.TILES:
+            return self.panels * self.shape.inputs * self.tile.columns + PADDING
+        return self.part * self.tile.columns + PADDING
 
     @property
-    def filters_step(self) -> int:
-        """Elements of the transformed filters from one point to the next."""
-        return self.panel_block * self.depth * self.tile.columns + PADDING
+    def image_tiles(self) -> int:
+        """Tiles of the transformed image that are in memory at once."""
+        return self.block if self.order is Order.TILES else self.tile_count
 
     @property
     def image_step(self) -> int:
-        """Elements of the transformed image from one point to the next."""
-        return -(-self.shape.inputs // self.part) * self.tile_block * self.part + PADDING
+        """Elements of the transformed image from one point to the next: a part of the channels of all tiles
+        after another, so that what is multiplied together lies side by side.
+        """
+        return -(-self.shape.inputs // self.part) * self.image_tiles * self.part + PADDING
 
     @property
     def result_width(self) -> int:
         """Elements of the products from one tile to the next."""
-        return self.panel_block * self.tile.columns
+        return self.tile.columns * (self.panels if self.order is Order.TILES else 1)
 
     @property
     def result_step(self) -> int:
         """Elements of the products from one point to the next."""
-        return self.tile_block * self.result_width + PADDING
+        return self.block * self.result_width + PADDING
 
     @property
-    def shared(self) -> Mapping[str, int]:
-        """Elements of what tasks hand over to the tasks of a later phase."""
-        steps = {
-            Order.TILES: {FILTERS: self.filters_step},
-            Order.CHANNELS: {IMAGE: self.image_step},
-            Order.POINTS: {FILTERS: self.filters_step, IMAGE: self.image_step, RESULT: self.result_step},
-        }[self.order]
-        return {name: self.shape.groups * self.point_count * step for name, step in steps.items()}
+    def shared(self) -> str:
+        """What is transformed in a phase of its own, into memory of the kernel's."""
+        return FILTERS if self.order is Order.TILES else IMAGE
 
     @property
-    def own(self) -> Mapping[str, int]:
-        """Elements of what a task keeps for itself."""
-        steps = {FILTERS: self.filters_step, IMAGE: self.image_step, RESULT: self.result_step}
-        return {name: self.point_count * step for name, step in steps.items() if name not in self.shared}
+    def steps(self) -> Mapping[str, int]:
+        """Elements from one point to the next, of everything that has points."""
+        return {FILTERS: self.filters_step, IMAGE: self.image_step, RESULT: self.result_step}
+
+    @property
+    def shared_count(self) -> int:
+        """Elements of what is transformed in a phase of its own."""
+        return self.shape.groups * self.point_count * self.steps[self.shared]
 
     @property
     def weights_shape(self) -> tuple[int, ...]:
@@ -253,24 +254,28 @@ def _far(count: int, target: Target) -> float:
 
 
 def cut(shape: Shape, results: int, target: Target) -> Plan:
-    """Blocks of tiles stay in the second cache, but have no fewer tiles than pay for reading all filters; of
-    large images there are enough of them. Of small ones the image is transformed first.
+    """Blocks of tiles stay in the second cache, but have no fewer tiles than pay for reading all filters. If
+    the image is large enough for that it goes block by block, else the filters do: panel by panel, of all
+    tiles or, where there are few panels, of some.
     """
     what, count = transform(results), prod(shape.tiles(results))
     tile_bytes = 4 * what.points**2 * (shape.inputs + shape.outputs)
     filters_bytes = 4 * what.points**2 * shape.inputs * shape.outputs
-    is_near = filters_bytes <= NEAR_CACHES * target.l2_bytes
+    fewest = FEWEST_TILES if filters_bytes <= NEAR_CACHES * target.l2_bytes else TILES_IN_BLOCK
     shared = -(-count * shape.groups // LEAST_TASKS)
     wanted = max(TILES_IN_BLOCK, target.l2_bytes // tile_bytes)
-    fitting = max(min(wanted, shared), FEWEST_TILES if is_near else TILES_IN_BLOCK)
     tile = choose_tile(count, shape.outputs, target.lanes, target.registers)
-    block = min(count, -(-fitting // tile.rows) * tile.rows)
-    panels = panel_count(shape.outputs, tile)
+    block = _whole_tiles(max(min(wanted, shared), fewest), count, tile)
     if shape.groups * -(-count // block) >= LEAST_TASKS - 1:
-        return Plan(shape, what, tile, Order.TILES, block, panels)
-    if is_near:
-        return Plan(shape, what, tile, Order.POINTS, count, panels)
-    return Plan(shape, what, tile, Order.CHANNELS, count, PANELS_IN_BLOCK)
+        return Plan(shape, what, tile, Order.TILES, block)
+    parts = -(-LEAST_TASKS // (shape.groups * panel_count(shape.outputs, tile)))
+    block = _whole_tiles(max(-(-count // parts), FEWEST_TILES), count, tile)
+    return Plan(shape, what, tile, Order.CHANNELS, block)
+
+
+def _whole_tiles(wanted: int, count: int, tile: Tile) -> int:
+    """So many tiles of the image, in whole tiles of registers, if there are as many."""
+    return min(count, -(-wanted // tile.rows) * tile.rows)
 
 
 def packer(what: Plan) -> Callable[[Array], Array]:

@@ -22,31 +22,28 @@ from ourcompiler.kernel.ir import (
     times,
 )
 
-IMG = 0
-FIL = 1
 LINE = 16
 """Elements of a line of a cache."""
 
 
 def multiply(winograd: Winograd, block: Block, point: Affine, panels: Run, depth: Run) -> None:
-    """The products of one point: panel after panel, part of the channels after part, for all tiles."""
-    scope, what = winograd.scope, winograd.what
-    columns = what.tile.columns
-    left, matrix, to = (
+    """The products of one point: panel after panel, part of the channels after part, for a block of tiles."""
+    scope, what, tiles = winograd.scope, winograd.what, block.tiles
+    left, filters, to = (
         matrix_start(winograd, one, block.channels, point) for one in (IMAGE, FILTERS, RESULT)
     )
+    left = plus(left, times(tiles.place(tiles.first), what.part))
+    columns = what.tile.columns
     with scope.loop(panels.first, panels.last, 1, "panel") as name:
         number = panels.place(name)
-        begin = plus(matrix, times(number, what.depth * columns))
-        right = scope.let(
-            apply("sub", begin, times(depth.start, columns)) if depth.start != index(0) else begin, "right"
-        )
+        right = plus(filters, times(number, what.shape.inputs * columns))
         made = scope.let(plus(to, times(number, columns)), "to")
         with scope.loop(depth.first, depth.last, what.part, "k") as part:
             end = scope.let(apply("min", plus(part, index(what.part)), depth.last), "k")
-            # Of the image a part of all channels of a tile after another: `left` is where channel 0 would be.
-            before = times(part, what.tile_block - 1)
-            _rows_of_tiles(winograd, block, (plus(left, before), right, made), (part, end))
+            # Parts of all tiles lie one after another, each tile's side by side.
+            own = plus(left, times(part, what.image_tiles))
+            panel = plus(right, times(depth.place(part), columns))
+            _rows_of_tiles(winograd, block, (own, panel, made), (part, end))
 
 
 def _rows_of_tiles(
@@ -55,14 +52,15 @@ def _rows_of_tiles(
     """Whole tiles of registers, then the one that is left over at the end of the image's tiles."""
     scope, what, height = winograd.scope, winograd.what, winograd.what.tile.rows
     rest = what.tile_count % height
-    count = scope.let(apply("sub", block.last, block.start), "n")
+    count = scope.let(apply("sub", block.tiles.last, block.tiles.first), "n")
     whole = scope.let(apply("sub", count, apply("remainder", count, index(height))), "n")
+    left, right, to = (scope.let(one, "x") for one in places)
     if what.tile_count >= height:
         with scope.loop(index(0), whole, height, "m") as row:
-            _tile(winograd, places, row, height, span)
+            _tile(winograd, (left, right, to), row, height, span)
     if rest:
         with scope.when(apply("less", whole, count, kind=FLAG)):
-            _tile(winograd, places, whole, rest, span)
+            _tile(winograd, (left, right, to), whole, rest, span)
 
 
 def _tile(
@@ -75,14 +73,10 @@ def _tile(
     zero = splat(Number(0.0, Kind(F32)), tile.lanes)
     totals = [[scope.variable(zero, "acc") for _ in range(tile.vectors)] for _ in range(height)]
     first = scope.let(plus(left, times(row, what.part)), "left")
-    with scope.loop(*span, 1, "k") as depth:
+    length = scope.let(apply("sub", span[1], span[0]), "n")
+    with scope.loop(index(0), length, 1, "k") as depth:
         at = plus(right, times(depth, tile.columns))
-        if IMG:
-            ahead = plus(plus(first, times(apply("sub", depth, span[0]), height)), plus(span[0], index(height * what.part)))
-            scope.emit(Fetch(winograd.image, ahead, IMG == 2))
-        for line in range(0, tile.columns, LINE) if FIL or what.order is not Order.CHANNELS else ():
-            ahead = index(what.part * tile.columns + line)
-            scope.emit(Fetch(winograd.filters, plus(at, ahead)))
+        _ask_ahead(winograd, at, plus(first, times(depth, height)), height)
         columns = [
             scope.let(Load(winograd.filters, plus(at, index(number * tile.lanes)), kind), "w")
             for number in range(tile.vectors)
@@ -111,3 +105,14 @@ def _tile(
             put(is_more)
         bodies.append(tuple(body))
     scope.emit(If(apply("less", index(0), span[0], kind=FLAG), bodies[0], bodies[1]))
+
+
+def _ask_ahead(winograd: Winograd, right: Expr, left: Expr, height: int) -> None:
+    """Ask for what is multiplied next: the rows behind these, a share of them in every step. Where filters
+    all go by for each block of tiles, also for the next part of the panel.
+    """
+    scope, what = winograd.scope, winograd.what
+    scope.emit(Fetch(winograd.image, plus(left, index(height * what.part))))
+    if what.order is Order.TILES:
+        for line in range(0, what.tile.columns, LINE):
+            scope.emit(Fetch(winograd.filters, plus(right, index(what.part * what.tile.columns + line))))

@@ -27,8 +27,6 @@ from ourcompiler.ir.graph import ABSENT
 from ourcompiler.ir.index import Affine, constant
 from ourcompiler.kernel.ir import FLAG, Expr, If, Kind, Load, Number, Store, apply, index, plus, splat, times
 
-Span = tuple[Expr, Expr]
-
 
 def transform_image(winograd: Winograd, block: Block) -> None:
     """Bᵀ d B of every tile; only at the border of the image each element is asked whether it lies inside."""
@@ -79,7 +77,7 @@ def _transform_tile(winograd: Winograd, block: Block, place: Place, to: Expr, is
         channel = scope.space.add(scope.space.multiply(block.channels, inputs), inner)
         before = scope.space.remainder(inner, what.part)
         part = scope.space.quotient(inner, what.part)
-        before = scaled(scope, part, what.tile_block * what.part, before)
+        before = scaled(scope, part, what.image_tiles * what.part, before)
         with scope.axis(points, "u") as column:
             elements = group.elements(scope, lane=lane)
             values = []
@@ -101,16 +99,15 @@ def _transform_tile(winograd: Winograd, block: Block, place: Place, to: Expr, is
     sweep(scope, (index(0), index(inputs - inputs % lanes), index(inputs)), inputs, lanes, visit, "c")
 
 
-def transform_filters(winograd: Winograd, channels: Affine, panel: Affine, span: Span, to: Expr) -> None:
-    """G g Gᵀ of the filters of a panel, the input channels of `span` one after another from `to` on."""
+def transform_filters(winograd: Winograd, channels: Affine, panel: Affine, depth: Run, to: Expr) -> None:
+    """G g Gᵀ of the filters of a panel, the input channels of `depth` one after another from `to` on."""
     scope, what = winograd.scope, winograd.what
     columns, lanes = what.tile.columns, what.tile.lanes
     before = scope.space.linear((channels, panel), what.weights_shape[:2])
     begin = scope.let(scope.place(scope.space.multiply(before, what.shape.inputs)), "g")
-    with scope.loop(*span, 1, "k") as depth:
-        number = apply("sub", depth, span[0]) if span[0] != index(0) else depth
-        taps = scope.let(times(plus(begin, depth), TAPS**2 * columns), "g")
-        made = scope.let(plus(to, times(number, columns)), "to")
+    with scope.loop(depth.first, depth.last, 1, "k") as name:
+        taps = scope.let(times(plus(begin, name), TAPS**2 * columns), "g")
+        made = scope.let(plus(to, times(depth.place(name), columns)), "to")
         with scope.loop(index(0), index(columns), lanes, "v") as column:
             _transform_filter(winograd, plus(taps, column), plus(made, column))
 
