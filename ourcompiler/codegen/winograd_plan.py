@@ -33,7 +33,7 @@ EFFICIENCY = 0.85
 """What products reach of the peak."""
 TRANSFORM_STEPS = 9
 """Instructions of both passes of a transform for each element of a tile: loads, stores, arithmetic."""
-FILTER_STEPS = 4
+FILTER_STEPS = 6
 """Instructions for each element of a transformed filter."""
 PACKING_STEPS = 3
 """Instructions for each element of the image that the direct convolution copies for each tap."""

@@ -25,7 +25,24 @@ from ourcompiler.codegen.winograd_parts import (
 from ourcompiler.codegen.winograd_plan import IMAGE, RESULT
 from ourcompiler.ir.graph import ABSENT
 from ourcompiler.ir.index import Affine, constant
-from ourcompiler.kernel.ir import FLAG, Expr, If, Kind, Load, Number, Store, apply, index, plus, splat, times
+from ourcompiler.kernel.ir import (
+    FLAG,
+    Expr,
+    Fetch,
+    If,
+    Kind,
+    Load,
+    Number,
+    Store,
+    apply,
+    index,
+    plus,
+    splat,
+    times,
+)
+
+CHANNELS_AHEAD = 8
+"""Filters come from memory: what is asked for so many channels ahead is there in time."""
 
 
 def transform_image(winograd: Winograd, block: Block) -> None:
@@ -120,6 +137,8 @@ def _transform_filter(winograd: Winograd, taps: Expr, to: Expr) -> None:
     for column in range(TAPS):
         places = [plus(taps, index((row * TAPS + column) * columns)) for row in range(TAPS)]
         found = [scope.let(Load(winograd.weights, place, kind), "g") for place in places]
+        for place in places:
+            scope.emit(Fetch(winograd.weights, plus(place, index(CHANNELS_AHEAD * TAPS**2 * columns))))
         each.append(combined(scope, matrix, found))
     points = what.transform.points
     for row in range(points):
