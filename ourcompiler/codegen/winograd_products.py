@@ -1,7 +1,7 @@
 """The products of Winograd's method: for each point a matrix of tiles times one of filters."""
 
 from ourcompiler.codegen.gemm_parts import F32
-from ourcompiler.codegen.winograd_parts import Block, Run, Winograd, matrix_start
+from ourcompiler.codegen.winograd_parts import LINE, Block, Run, Winograd, matrix_start
 from ourcompiler.codegen.winograd_plan import FILTERS, IMAGE, RESULT, Order
 from ourcompiler.ir.index import Affine
 from ourcompiler.kernel.ir import (
@@ -21,9 +21,6 @@ from ourcompiler.kernel.ir import (
     splat,
     times,
 )
-
-LINE = 16
-"""Elements of a line of a cache."""
 
 
 def multiply(winograd: Winograd, block: Block, point: Affine, panels: Run, depth: Run) -> None:

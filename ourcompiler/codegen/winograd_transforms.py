@@ -13,6 +13,7 @@ from ourcompiler.codegen.lanes import sweep
 from ourcompiler.codegen.nest import store, vector_end
 from ourcompiler.codegen.toom_cook import TAPS
 from ourcompiler.codegen.winograd_parts import (
+    LINE,
     Block,
     Run,
     Winograd,
@@ -120,11 +121,14 @@ def transform_filters(winograd: Winograd, channels: Affine, panel: Affine, depth
     """G g Gᵀ of the filters of a panel, the input channels of `depth` one after another from `to` on."""
     scope, what = winograd.scope, winograd.what
     columns, lanes = what.tile.columns, what.tile.lanes
+    size = TAPS**2 * columns
     before = scope.space.linear((channels, panel), what.weights_shape[:2])
     begin = scope.let(scope.place(scope.space.multiply(before, what.shape.inputs)), "g")
     with scope.loop(depth.first, depth.last, 1, "k") as name:
-        taps = scope.let(times(plus(begin, name), TAPS**2 * columns), "g")
+        taps = scope.let(times(plus(begin, name), size), "g")
         made = scope.let(plus(to, times(depth.place(name), columns)), "to")
+        for line in range(0, size, LINE):
+            scope.emit(Fetch(winograd.weights, plus(taps, index(CHANNELS_AHEAD * size + line))))
         with scope.loop(index(0), index(columns), lanes, "v") as column:
             _transform_filter(winograd, plus(taps, column), plus(made, column))
 
@@ -137,8 +141,6 @@ def _transform_filter(winograd: Winograd, taps: Expr, to: Expr) -> None:
     for column in range(TAPS):
         places = [plus(taps, index((row * TAPS + column) * columns)) for row in range(TAPS)]
         found = [scope.let(Load(winograd.weights, place, kind), "g") for place in places]
-        for place in places:
-            scope.emit(Fetch(winograd.weights, plus(place, index(CHANNELS_AHEAD * TAPS**2 * columns))))
         each.append(combined(scope, matrix, found))
     points = what.transform.points
     for row in range(points):
