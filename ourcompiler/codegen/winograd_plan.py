@@ -1,7 +1,8 @@
 """Which convolutions are computed by Winograd's method, with which tiles, and how the work is cut.
 
 Cost and accuracy decide. The cost is an estimate from the target's row: arithmetic, what the transforms load
-and store, and weights that come from memory. The accuracy is the expected error against that of the direct
+and store, and filters that come from memory. Memory has no price: filters are kept as they are, and what is
+transformed is memory that kernels share. The accuracy is the expected error against that of the direct
 convolution, which adds all taps and channels one after another: a transform makes it larger, but its sums are
 shorter.
 """
@@ -34,18 +35,18 @@ EFFICIENCY = 0.85
 TRANSFORM_STEPS = 9
 """Instructions of both passes of a transform for each element of a tile: loads, stores, arithmetic."""
 FILTER_STEPS = 6
-"""Instructions for each element of a transformed filter."""
+"""The same for each element of a transformed filter, in every run: 4 are counted, and the second cache, where
+they lie until they are multiplied, takes as long as half as many."""
 PACKING_STEPS = 3
 """Instructions for each element of the image that the direct convolution copies for each tap."""
 TILES_IN_BLOCK = 64
-"""Tiles that a task takes at least, where there are as many: all weights go by once for each block."""
+"""Tiles that a task takes at least, where there are as many: all filters go by once for each block."""
 FEWEST_TILES = 32
-"""The same where all weights stay in a cache."""
+"""The same where all filters stay in a cache, or are transformed by the task itself."""
 NEAR_CACHES = 4
-"""Second caches that such weights may take: they are read from the third then."""
+"""Second caches that such filters may take: they are read from the third then."""
 LEAST_TASKS = 8
-"""With fewer blocks all tiles are transformed before anything is multiplied, so that points and panels are
-shared out, not blocks."""
+"""With fewer blocks of tiles panels are shared out; with fewer panels these and blocks."""
 PADDING = 16
 """Elements between the matrices of two points: at a power of two all would share a few lines of a cache."""
 
@@ -255,8 +256,8 @@ def _far(count: int, target: Target) -> float:
 
 def cut(shape: Shape, results: int, target: Target) -> Plan:
     """Blocks of tiles stay in the second cache, but have no fewer tiles than pay for reading all filters. If
-    the image is large enough for that it goes block by block, else the filters do: panel by panel, of all
-    tiles or, where there are few panels, of some.
+    the image is large enough for that, and transformed filters take less memory than it does, it goes block
+    by block; else the filters do, panel by panel: with all tiles or, where there are few panels, with some.
     """
     what, count = transform(results), prod(shape.tiles(results))
     tile_bytes = 4 * what.points**2 * (shape.inputs + shape.outputs)
@@ -266,7 +267,7 @@ def cut(shape: Shape, results: int, target: Target) -> Plan:
     wanted = max(TILES_IN_BLOCK, target.l2_bytes // tile_bytes)
     tile = choose_tile(count, shape.outputs, target.lanes, target.registers)
     block = _whole_tiles(max(min(wanted, shared), fewest), count, tile)
-    if shape.groups * -(-count // block) >= LEAST_TASKS - 1:
+    if shape.outputs <= count and shape.groups * -(-count // block) >= LEAST_TASKS - 1:
         return Plan(shape, what, tile, Order.TILES, block)
     parts = -(-LEAST_TASKS // (shape.groups * panel_count(shape.outputs, tile)))
     block = _whole_tiles(max(-(-count // parts), FEWEST_TILES), count, tile)
