@@ -167,16 +167,12 @@ def _window(group: Group, anchor: Node) -> tuple[Kernel, list[Argument]]:
 
 def _winograd(group: Group, anchor: Node, what: winograd_plan.Plan) -> tuple[Kernel, list[Argument]]:
     shape = what.weights_shape
-    form = f"winograd {what.transform.results} {'x'.join(map(str, shape))}"
+    form = f"filters {'x'.join(map(str, shape))}"
     packed = Packed(anchor.inputs[1], form, 4 * int(np.prod(shape)), winograd_plan.packer(what))
-    extra: list[Argument] = [packed]
-    if what.is_ahead:
-        extra += [Workspace(DType.F32, count) for count in (what.image_count, what.result_count)]
-    names = tuple(f"b{number}" for number in range(len(group.stored), len(group.stored) + len(extra)))
+    extra: list[Argument] = [packed, Workspace(DType.F32, what.shared_count)]
+    names = (f"b{len(group.stored)}", f"b{len(group.stored) + 1}")
     kernel = winograd.lower(group, anchor, "kernel", what, names)
-    buffers = tuple(
-        Buffer(name, DType.F32, isinstance(one, Workspace)) for name, one in zip(names, extra, strict=True)
-    )
+    buffers = (Buffer(names[0], DType.F32), Buffer(names[1], DType.F32, True))
     return replace(kernel, buffers=(*kernel.buffers, *buffers)), extra
 
 

@@ -1,13 +1,15 @@
 """Which convolutions are computed by Winograd's method, with which tiles, and how the work is cut.
 
 Cost and accuracy decide. The cost is an estimate from the target's row: arithmetic, what the transforms load
-and store, and weights that come from memory. The accuracy is the expected error against that of the direct
+and store, and filters that come from memory. Memory has no price: filters are kept as they are, and what is
+transformed is memory that kernels share. The accuracy is the expected error against that of the direct
 convolution, which adds all taps and channels one after another: a transform makes it larger, but its sums are
 shorter.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from enum import Enum
 from math import prod, sqrt
 
 import numpy as np
@@ -26,28 +28,30 @@ MOST_ERROR = 2.0
 """What the expected error may be, relative to that of the direct convolution."""
 LEAST_GAIN = 1.2
 """What the estimate has to promise: it knows no caches."""
-OPERATIONS_FOR_A_BYTE = 64.0
-"""What a byte of memory that transformed weights take beyond plain ones has to save, in operations of the
-peak: a convolution of many channels on a small image saves little for many bytes."""
 FAR_BYTES = 2.0
 """Weights come from memory, where a byte costs about this many times what it does in the caches."""
 EFFICIENCY = 0.85
 """What products reach of the peak."""
 TRANSFORM_STEPS = 9
 """Instructions of both passes of a transform for each element of a tile: loads, stores, arithmetic."""
+FILTER_STEPS = 6
+"""The same for each element of a transformed filter, in every run: 4 are counted, and the second cache, where
+they lie until they are multiplied, takes as long as half as many."""
 PACKING_STEPS = 3
 """Instructions for each element of the image that the direct convolution copies for each tap."""
 TILES_IN_BLOCK = 64
-"""Tiles that a task takes at least, where there are as many: all weights go by once for each block."""
+"""Tiles that a task takes at least, where there are as many: all filters go by once for each block."""
 FEWEST_TILES = 32
-"""The same where all weights stay in a cache."""
+"""The same where all filters stay in a cache, or are transformed by the task itself."""
 NEAR_CACHES = 4
-"""Second caches that such weights may take: they are read from the third then."""
+"""Second caches that such filters may take: they are read from the third then."""
 LEAST_TASKS = 8
-"""With fewer blocks all tiles are transformed before anything is multiplied, so that points and panels are
-shared out, not blocks."""
+"""With fewer blocks of tiles panels are shared out; with fewer panels these and blocks."""
 PADDING = 16
 """Elements between the matrices of two points: at a power of two all would share a few lines of a cache."""
+
+FILTERS, IMAGE, RESULT = "filters", "image", "result"
+"""Transformed filters, the transformed image, and the products: a matrix for each point."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,15 +70,24 @@ class Shape:
         return self.images, -(-self.height // results), -(-self.width // results)
 
 
+class Order(Enum):
+    """What is transformed before anything is multiplied, and what a task of products is then."""
+
+    TILES = "tiles"
+    """The filters are; a task is a block of tiles, which it transforms, multiplies and transforms back."""
+    CHANNELS = "channels"
+    """The image is; a task is a panel of output channels, whose filters it transforms part by part."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """`block` tiles a task; if `is_ahead` all of them are one block, and each part a phase."""
+    """A task of products has `block` tiles."""
 
     shape: Shape
     transform: Transform
     tile: Tile
+    order: Order
     block: int
-    is_ahead: bool
 
     @property
     def tiles(self) -> tuple[int, int, int]:
@@ -93,39 +106,67 @@ class Plan:
 
     @property
     def panels(self) -> int:
-        """Panels of weights of a point."""
+        """Panels of filters of a point."""
         return panel_count(self.shape.outputs, self.tile)
 
     @property
+    def part(self) -> int:
+        """Channels that are added one after another, in whole vectors; the last part may have fewer."""
+        inputs, lanes = self.shape.inputs, self.tile.lanes
+        even = -(-inputs // -(-inputs // DEPTH_IN_PART))
+        return min(inputs, -(-even // lanes) * lanes)
+
+    @property
+    def filters_step(self) -> int:
+        """Elements of the transformed filters from one point to the next: of all of them, or of a part of a
+        panel.
+        """
+        if self.order is Order.TILES:
+            return self.panels * self.shape.inputs * self.tile.columns + PADDING
+        return self.part * self.tile.columns + PADDING
+
+    @property
+    def image_tiles(self) -> int:
+        """Tiles of the transformed image that are in memory at once."""
+        return self.block if self.order is Order.TILES else self.tile_count
+
+    @property
     def image_step(self) -> int:
-        """Elements of the transformed image from one point to the next."""
-        return self.block * self.shape.inputs + PADDING
+        """Elements of the transformed image from one point to the next: a part of the channels of all tiles
+        after another, so that what is multiplied together lies side by side.
+        """
+        return -(-self.shape.inputs // self.part) * self.image_tiles * self.part + PADDING
+
+    @property
+    def result_width(self) -> int:
+        """Elements of the products from one tile to the next."""
+        return self.tile.columns * (self.panels if self.order is Order.TILES else 1)
 
     @property
     def result_step(self) -> int:
         """Elements of the products from one point to the next."""
-        return self.block * self.panels * self.tile.columns + PADDING
+        return self.block * self.result_width + PADDING
 
     @property
-    def copies(self) -> int:
-        """Blocks that are in memory at once, in a thread's or, for all groups, in the arena."""
-        return self.shape.groups if self.is_ahead else 1
+    def shared(self) -> str:
+        """What is transformed in a phase of its own, into memory of the kernel's."""
+        return FILTERS if self.order is Order.TILES else IMAGE
 
     @property
-    def image_count(self) -> int:
-        """Elements of the transformed image."""
-        return self.copies * self.point_count * self.image_step
+    def steps(self) -> Mapping[str, int]:
+        """Elements from one point to the next, of everything that has points."""
+        return {FILTERS: self.filters_step, IMAGE: self.image_step, RESULT: self.result_step}
 
     @property
-    def result_count(self) -> int:
-        """Elements of the products."""
-        return self.copies * self.point_count * self.result_step
+    def shared_count(self) -> int:
+        """Elements of what is transformed in a phase of its own."""
+        return self.shape.groups * self.point_count * self.steps[self.shared]
 
     @property
     def weights_shape(self) -> tuple[int, ...]:
-        """Groups, points, panels, channels, columns of a panel."""
+        """Groups, panels, channels, taps, columns of a panel."""
         shape = self.shape
-        return (shape.groups, self.point_count, self.panels, shape.inputs, self.tile.columns)
+        return (shape.groups, self.panels, shape.inputs, TAPS**2, self.tile.columns)
 
 
 def plan(group: Group, node: Node) -> Plan | None:
@@ -151,8 +192,8 @@ def _shape(group: Group, node: Node) -> Shape | None:
 
 
 def choose(shape: Shape, target: Target) -> int | None:
-    """Results of a tile along an axis, the cheapest of those that are accurate enough; the memory of their
-    weights has a price too. None for the direct convolution.
+    """Results of a tile along an axis, the cheapest of those that are accurate enough; None for the direct
+    convolution.
     """
     direct = direct_seconds(shape, target)
     rated: list[tuple[float, int | None]] = [(direct, None)]
@@ -160,15 +201,8 @@ def choose(shape: Shape, target: Target) -> int | None:
         if relative_error(transform(results), shape.inputs) <= MOST_ERROR:
             needed = seconds(shape, results, target)
             if needed * LEAST_GAIN < direct:
-                rated.append((needed + _memory(shape, results, target), results))
+                rated.append((needed, results))
     return min(rated, key=lambda one: one[0])[1]
-
-
-def _memory(shape: Shape, results: int, target: Target) -> float:
-    """The price, in seconds, of the memory that transformed weights take beyond plain ones."""
-    more = transform(results).points ** 2 - TAPS**2
-    count = shape.groups * shape.inputs * shape.outputs * more
-    return OPERATIONS_FOR_A_BYTE * 4 * count / target.flops_per_second
 
 
 def relative_error(what: Transform, inputs: int) -> float:
@@ -198,7 +232,8 @@ def seconds(shape: Shape, results: int, target: Target) -> float:
         points * _product_seconds(rows, shape.inputs, shape.outputs, target)
         + TRANSFORM_STEPS * moved / _elements_per_second(target)
         + (0.0 if is_near else 2 * 4 * moved / target.bytes_per_second)
-        + _far(points * shape.inputs * shape.outputs, target)
+        + FILTER_STEPS * points * shape.inputs * shape.outputs / _elements_per_second(target)
+        + _far(TAPS**2 * shape.inputs * shape.outputs, target)
     )
 
 
@@ -220,35 +255,40 @@ def _far(count: int, target: Target) -> float:
 
 
 def cut(shape: Shape, results: int, target: Target) -> Plan:
-    """Blocks that stay in the second cache, but not of fewer tiles than pay for reading all weights."""
+    """Blocks of tiles stay in the second cache, but have no fewer tiles than pay for reading all filters. If
+    the image is large enough for that, and transformed filters take less memory than it does, it goes block
+    by block; else the filters do, panel by panel: with all tiles or, where there are few panels, with some.
+    """
     what, count = transform(results), prod(shape.tiles(results))
     tile_bytes = 4 * what.points**2 * (shape.inputs + shape.outputs)
-    weights_bytes = 4 * what.points**2 * shape.inputs * shape.outputs
-    is_near = weights_bytes <= NEAR_CACHES * target.l2_bytes
+    filters_bytes = 4 * what.points**2 * shape.inputs * shape.outputs
+    fewest = FEWEST_TILES if filters_bytes <= NEAR_CACHES * target.l2_bytes else TILES_IN_BLOCK
     shared = -(-count * shape.groups // LEAST_TASKS)
     wanted = max(TILES_IN_BLOCK, target.l2_bytes // tile_bytes)
-    fitting = max(min(wanted, shared), FEWEST_TILES if is_near else TILES_IN_BLOCK)
     tile = choose_tile(count, shape.outputs, target.lanes, target.registers)
-    block = min(count, -(-fitting // tile.rows) * tile.rows)
-    is_ahead = shape.groups * -(-count // block) < LEAST_TASKS - 1
-    return Plan(shape, what, tile, count if is_ahead else block, is_ahead)
+    block = _whole_tiles(max(min(wanted, shared), fewest), count, tile)
+    if shape.outputs <= count and shape.groups * -(-count // block) >= LEAST_TASKS - 1:
+        return Plan(shape, what, tile, Order.TILES, block)
+    parts = -(-LEAST_TASKS // (shape.groups * panel_count(shape.outputs, tile)))
+    block = _whole_tiles(max(-(-count // parts), FEWEST_TILES), count, tile)
+    return Plan(shape, what, tile, Order.CHANNELS, block)
+
+
+def _whole_tiles(wanted: int, count: int, tile: Tile) -> int:
+    """So many tiles of the image, in whole tiles of registers, if there are as many."""
+    return min(count, -(-wanted // tile.rows) * tile.rows)
 
 
 def packer(what: Plan) -> Callable[[Array], Array]:
-    """Weights as the kernel reads them: G g Gᵀ of each filter, panel by panel."""
+    """Filters as the kernel reads them: panel by panel, the taps of a channel side by side."""
     shape, columns = what.shape, what.tile.columns
-    weights = np.array([[float(one) for one in row] for row in what.transform.weights])
-    both = np.kron(weights, weights)
 
     def make(array: Array) -> Array:
         filters = array.reshape(shape.groups, shape.outputs, shape.inputs, TAPS**2)
         found = np.zeros(what.weights_shape, np.float32)
-        for number in range(shape.groups):
-            for panel in range(what.panels):
-                part = filters[number, panel * columns : (panel + 1) * columns]
-                taps = part.transpose(2, 1, 0).reshape(TAPS**2, -1).astype(np.float64)
-                points = (both @ taps).reshape(-1, shape.inputs, part.shape[0])
-                found[number, :, panel, :, : part.shape[0]] = points
+        for panel in range(what.panels):
+            part = filters[:, panel * columns : (panel + 1) * columns]
+            found[:, panel, :, :, : part.shape[1]] = part.transpose(0, 2, 3, 1)
         return found
 
     return make

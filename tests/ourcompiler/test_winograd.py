@@ -3,7 +3,7 @@ which kernels are checked, for tiles of every size and for blocks of tiles as we
 """
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -18,7 +18,7 @@ from ourcompiler.codegen import winograd_plan
 from ourcompiler.codegen.combine import combined
 from ourcompiler.codegen.scope import Scope
 from ourcompiler.codegen.toom_cook import POINTS, toom_cook, transform
-from ourcompiler.codegen.winograd_plan import MOST_ERROR, Shape, choose, relative_error
+from ourcompiler.codegen.winograd_plan import MOST_ERROR, Order, Plan, Shape, choose, relative_error
 from ourcompiler.compile import program_of
 from ourcompiler.ir.graph import Array, Graph
 from ourcompiler.ir.types import DType, TensorType
@@ -30,7 +30,7 @@ from ourcompiler.selftest.compare import error_of
 from ourcompiler.selftest.interpret import interpret
 from ourcompiler.selftest.standalone import run_program
 from ourcompiler.selftest.together import joined, run_all
-from ourcompiler.targets import runnable_here, target
+from ourcompiler.targets import Target, runnable_here, target
 from tests.ourcompiler.test_checked_builds import TRAPS, compiled_by_gcc
 
 RESULTS = sorted(POINTS)
@@ -93,22 +93,32 @@ def drawn(case: Case, seed: int = 0, *, whole: bool = False) -> tuple[Graph, dic
     return builder.graph([("y", y)]), {"x": image}
 
 
-@pytest.fixture(params=[(one, blocks) for one in RESULTS for blocks in (False, True)], ids=str)
-def forced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> int:
-    """Every convolution with tiles of so many results, in blocks of a few tiles or as phases."""
-    results: int = request.param[0]
-    in_blocks: bool = request.param[1]
-    monkeypatch.setattr(winograd_plan, "choose", lambda shape, target: results)
-    if in_blocks:
-        monkeypatch.setattr(winograd_plan, "LEAST_TASKS", 1)
-        monkeypatch.setattr(winograd_plan, "FEWEST_TILES", 3)
-        monkeypatch.setattr(winograd_plan, "TILES_IN_BLOCK", 3)
-    return results
+def force(patch: pytest.MonkeyPatch, results: int, order: Order, tiles: int) -> None:
+    """Every convolution with tiles of so many results, in this order, in blocks of about so many tiles."""
+    own = winograd_plan.cut
+
+    def cut(shape: Shape, results: int, target: Target) -> Plan:
+        what = own(shape, results, target)
+        block = min(what.tile_count, -(-tiles // what.tile.rows) * what.tile.rows)
+        return replace(what, order=order, block=block)
+
+    patch.setattr(winograd_plan, "choose", lambda shape, target: results)
+    patch.setattr(winograd_plan, "cut", cut)
+
+
+WHOLE = 1 << 20
+WAYS = [(one, order, tiles) for one in RESULTS for order in Order for tiles in (3, WHOLE)]
+
+
+@pytest.fixture(params=WAYS, ids=str)
+def forced(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In blocks of a few tiles, and of all."""
+    force(monkeypatch, *request.param)
 
 
 @pytest.mark.parametrize("name", ["avx512", "avx2", "aarch64"])
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_kernels_in_python(case: Case, name: str, forced: int) -> None:
+def test_kernels_in_python(case: Case, name: str, forced: None) -> None:
     graph, inputs = drawn(case)
     found = interpret(graph, inputs, target(name))["y"]
     assert error_of(found, reference.run(graph, inputs)["y"]) <= TOLERANCE
@@ -116,7 +126,7 @@ def test_kernels_in_python(case: Case, name: str, forced: int) -> None:
 
 @pytest.mark.parametrize("name", runnable_here())
 @pytest.mark.parametrize("threads", [1, 2])
-def test_kernels_in_c(name: str, threads: int, forced: int, tmp_path: Path) -> None:
+def test_kernels_in_c(name: str, threads: int, forced: None, tmp_path: Path) -> None:
     all_drawn = {str(case): drawn(case) for case in CASES}
     graphs = {key: graph for key, (graph, _) in all_drawn.items()}
     inputs = {key: given for key, (_, given) in all_drawn.items()}
@@ -137,11 +147,11 @@ def check(found: dict[str, Array]) -> None:
         assert error_of(found[f"{case}/y"], wanted) <= TOLERANCE, case
 
 
-ONE_SIZE = pytest.mark.parametrize("forced", [(4, False), (4, True)], ids=str, indirect=True)
+ONE_SIZE = pytest.mark.parametrize("forced", [one for one in WAYS if one[0] == 4], ids=str, indirect=True)
 
 
 @ONE_SIZE
-def test_nothing_undefined_is_done(forced: int, tmp_path: Path) -> None:
+def test_nothing_undefined_is_done(forced: None, tmp_path: Path) -> None:
     program, inputs = checked()
     toolchain.build_program(package.sources_of(program), tmp_path / "model", program.target, flags=TRAPS)
     check(run_program([str(tmp_path / "model")], program, tmp_path, inputs, threads=2))
@@ -149,7 +159,7 @@ def test_nothing_undefined_is_done(forced: int, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc: Debian package gcc")
 @ONE_SIZE
-def test_nothing_outside_memory_is_touched(forced: int, tmp_path: Path) -> None:
+def test_nothing_outside_memory_is_touched(forced: None, tmp_path: Path) -> None:
     program, inputs = checked()
     model = compiled_by_gcc(program, tmp_path)
     check(run_program([str(model)], program, tmp_path, inputs, threads=2))
@@ -169,13 +179,13 @@ def test_nothing_outside_memory_is_touched(forced: int, tmp_path: Path) -> None:
         bias=st.booleans(),
         after=st.sampled_from(["", "silu", "residual", "before", "nhwc"]),
     ).filter(lambda case: case.inputs % case.groups == 0 and case.outputs // case.groups >= 4),
-    st.sampled_from(RESULTS),
+    st.sampled_from(WAYS),
     st.integers(0, 99),
 )
-def test_any_convolution(case: Case, results: int, seed: int) -> None:
+def test_any_convolution(case: Case, way: tuple[int, Order, int], seed: int) -> None:
     graph, inputs = drawn(case, seed)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(winograd_plan, "choose", lambda shape, target: results)
+        force(patch, *way)
         found = interpret(graph, inputs, target("aarch64"))["y"]
     assert error_of(found, reference.run(graph, inputs)["y"]) <= TOLERANCE
 
@@ -281,14 +291,39 @@ def test_what_is_too_inaccurate_is_never_chosen() -> None:
     [
         (Shape(1, 1, 512, 512, 64, 64), 4),
         (Shape(1, 1, 64, 64, 80, 80), 4),
-        (Shape(1, 1, 512, 512, 32, 32), 2),  # larger tiles would save too little for their weights' memory
-        (Shape(1, 1, 1280, 1280, 8, 8), None),
-        (Shape(1, 1, 1280, 1280, 4, 4), None),
+        (Shape(1, 1, 512, 512, 32, 32), 4),
+        (Shape(1, 1, 1280, 1280, 8, 8), 4),
+        (Shape(1, 1, 1280, 1280, 4, 4), None),  # a tile or four are too few for the filters' transform
         (Shape(1, 1, 3, 64, 224, 224), None),
     ],
 )
 def test_the_rule(shape: Shape, results: int | None) -> None:
     assert choose(shape, target("avx2")) == results
+
+
+@pytest.mark.parametrize(
+    ("shape", "order", "blocks"),
+    [
+        (Shape(1, 1, 128, 128, 256, 256), Order.TILES, 63),
+        (Shape(1, 1, 512, 512, 64, 64), Order.CHANNELS, 1),  # too few blocks of enough tiles
+        (Shape(1, 1, 1024, 1024, 84, 84), Order.CHANNELS, 1),  # filters are larger than the image
+        (Shape(1, 1, 64, 64, 40, 40), Order.CHANNELS, 2),  # too few panels
+        (Shape(1, 24, 24, 24, 14, 14), Order.CHANNELS, 1),
+    ],
+)
+def test_how_work_is_cut(shape: Shape, order: Order, blocks: int) -> None:
+    what = winograd_plan.cut(shape, 4, target("avx2"))
+    assert (what.order, -(-what.tile_count // what.block)) == (order, blocks)
+
+
+def test_filters_take_no_more_memory_than_they_are() -> None:
+    """Transformed ones are workspace, which kernels share; a rule of cost needs no price for memory."""
+    with_it, without = (
+        program_of(optimize(conv(pads=1)), target("avx2"), one) for one in ((), ("winograd",))
+    )
+    assert with_it.weights_bytes == without.weights_bytes
+    what = winograd_plan.cut(Shape(1, 1, 64, 64, 40, 40), 4, target("avx2"))
+    assert with_it.arena_bytes >= 4 * what.shared_count
 
 
 def forms_of(graph: Graph, *without: str) -> list[str]:
@@ -305,7 +340,7 @@ def conv(weight_is_known: bool = True, **facts: int) -> Graph:
 
 
 def test_it_can_be_left_out() -> None:
-    assert forms_of(conv(pads=1))[0].startswith("winograd 4 ")
+    assert forms_of(conv(pads=1))[0].startswith("filters ")
     assert forms_of(conv(pads=1), "winograd")[0].startswith("panels ")
 
 
