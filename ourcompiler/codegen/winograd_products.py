@@ -1,6 +1,10 @@
 """The products of Winograd's method: for each point a matrix of tiles times one of filters."""
 
+from collections.abc import Sequence
+from math import gcd
+
 from ourcompiler.codegen.gemm_parts import F32
+from ourcompiler.codegen.gemm_steps import in_turns
 from ourcompiler.codegen.winograd_parts import LINE, Block, Run, Winograd, matrix_start
 from ourcompiler.codegen.winograd_plan import FILTERS, IMAGE, RESULT, Order
 from ourcompiler.ir.index import Affine
@@ -13,6 +17,7 @@ from ourcompiler.kernel.ir import (
     If,
     Kind,
     Load,
+    Name,
     Number,
     Store,
     apply,
@@ -71,18 +76,12 @@ def _tile(
     totals = [[scope.variable(zero, "acc") for _ in range(tile.vectors)] for _ in range(height)]
     first = scope.let(plus(left, times(row, what.part)), "left")
     length = scope.let(apply("sub", span[1], span[0]), "n")
-    with scope.loop(index(0), length, 1, "k") as depth:
-        at = plus(right, times(depth, tile.columns))
-        _ask_ahead(winograd, at, plus(first, times(depth, height)), height)
-        columns = [
-            scope.let(Load(winograd.filters, plus(at, index(number * tile.lanes)), kind), "w")
-            for number in range(tile.vectors)
-        ]
-        for number in range(height):
-            place = plus(plus(first, depth), index(number * what.part))
-            value = scope.let(splat(Load(winograd.image, place, Kind(F32)), tile.lanes), "a")
-            for total, column in zip(totals[number], columns, strict=True):
-                scope.emit(Assign(total.name, Apply("fma", (value, column, total), kind)))
+    for start, stop, count in in_turns(scope, (index(0), length), gcd(what.shape.inputs, what.part)):
+        with scope.loop(start, stop, count, "k") as depth:
+            at = plus(right, times(depth, tile.columns))
+            _ask_ahead(winograd, at, plus(first, times(depth, height)), height, count)
+            for number in range(count):
+                _step(winograd, (first, right), plus(depth, index(number)), totals)
     width = what.result_width
     made = scope.let(plus(to, times(row, width)), "to")
 
@@ -104,12 +103,31 @@ def _tile(
     scope.emit(If(apply("less", index(0), span[0], kind=FLAG), bodies[0], bodies[1]))
 
 
-def _ask_ahead(winograd: Winograd, right: Expr, left: Expr, height: int) -> None:
-    """Ask for what is multiplied next: the rows behind these, a share of them in every step. Where filters
-    all go by for each block of tiles, also for the next part of the panel.
+def _step(
+    winograd: Winograd, places: tuple[Expr, Expr], depth: Expr, totals: Sequence[Sequence[Name]]
+) -> None:
+    """One input channel of all tiles, times its row of the panel."""
+    scope, what, (left, right) = winograd.scope, winograd.what, places
+    kind = Kind(F32, what.tile.lanes)
+    at = plus(right, times(depth, what.tile.columns))
+    columns = [
+        scope.let(Load(winograd.filters, plus(at, index(number * what.tile.lanes)), kind), "w")
+        for number in range(what.tile.vectors)
+    ]
+    for number, one_row in enumerate(totals):
+        place = plus(plus(left, depth), index(number * what.part))
+        value = scope.let(splat(Load(winograd.image, place, Kind(F32)), what.tile.lanes), "a")
+        for total, column in zip(one_row, columns, strict=True):
+            scope.emit(Assign(total.name, Apply("fma", (value, column, total), kind)))
+
+
+def _ask_ahead(winograd: Winograd, right: Expr, left: Expr, height: int, steps: int) -> None:
+    """Ask for what is multiplied next: the rows behind these, a share of them for each of so many steps.
+    Where filters all go by for each block of tiles, also for the next part of the panel.
     """
     scope, what = winograd.scope, winograd.what
-    scope.emit(Fetch(winograd.image, plus(left, index(height * what.part))))
+    for line in range(0, steps * height, LINE):
+        scope.emit(Fetch(winograd.image, plus(left, index(height * what.part + line))))
     if what.order is Order.TILES:
-        for line in range(0, what.tile.columns, LINE):
+        for line in range(0, steps * what.tile.columns, LINE):
             scope.emit(Fetch(winograd.filters, plus(right, index(what.part * what.tile.columns + line))))
