@@ -46,7 +46,9 @@ FEWEST_TILES = 32
 NEAR_CACHES = 4
 """Second caches that such filters may take: they are read from the third then."""
 LEAST_TASKS = 8
-"""With fewer blocks of tiles panels are shared out; with fewer panels these and blocks."""
+"""With fewer blocks of tiles panels are shared out."""
+LEAST_PANELS = 4
+"""With fewer panels blocks of tiles are shared out too: for each of them filters are transformed again."""
 PADDING = 16
 """Elements between the matrices of two points: at a power of two all would share a few lines of a cache."""
 
@@ -269,7 +271,7 @@ def cut(shape: Shape, results: int, target: Target) -> Plan:
     block = _whole_tiles(max(min(wanted, shared), fewest), count, tile)
     if shape.outputs <= count and shape.groups * -(-count // block) >= LEAST_TASKS - 1:
         return Plan(shape, what, tile, Order.TILES, block)
-    parts = -(-LEAST_TASKS // (shape.groups * panel_count(shape.outputs, tile)))
+    parts = -(-LEAST_PANELS // (shape.groups * panel_count(shape.outputs, tile)))
     block = _whole_tiles(max(-(-count // parts), FEWEST_TILES), count, tile)
     return Plan(shape, what, tile, Order.CHANNELS, block)
 

@@ -307,7 +307,8 @@ def test_the_rule(shape: Shape, results: int | None) -> None:
         (Shape(1, 1, 128, 128, 256, 256), Order.TILES, 63),
         (Shape(1, 1, 512, 512, 64, 64), Order.CHANNELS, 1),  # too few blocks of enough tiles
         (Shape(1, 1, 1024, 1024, 84, 84), Order.CHANNELS, 1),  # filters are larger than the image
-        (Shape(1, 1, 64, 64, 40, 40), Order.CHANNELS, 2),  # too few panels
+        (Shape(1, 1, 64, 64, 40, 40), Order.CHANNELS, 1),
+        (Shape(1, 1, 32, 32, 48, 48), Order.CHANNELS, 2),  # too few panels
         (Shape(1, 24, 24, 24, 14, 14), Order.CHANNELS, 1),
     ],
 )
