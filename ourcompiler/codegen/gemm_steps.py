@@ -3,7 +3,7 @@
 A step of a tile is a load for each vector of the right side, one for each row of the left, and a multiply for
 each of its results. What a loop adds to that (its counter, its jump, a line asked for) costs a core that is
 alone nothing to speak of. Beside a neighbour on the same core it takes places that multiplies could have had:
-four steps in a turn did 12 to 17 % more than one there, and 1 to 3 % more on a core that was alone (Zen 3,
+four steps in a turn did 4 to 17 % more than one there, and 1 to 3 % more on a core that was alone (Zen 3,
 `python -m benchmarks.steps`).
 """
 
