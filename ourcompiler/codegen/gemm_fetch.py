@@ -9,14 +9,12 @@ from math import prod
 from ourcompiler.codegen.contraction import Place
 from ourcompiler.codegen.element import Elements, Index, NotInLanesError
 from ourcompiler.codegen.gemm_left import direct_place, left_place
-from ourcompiler.codegen.gemm_parts import F32, Gemm, Part
+from ourcompiler.codegen.gemm_parts import F32, LINE, Gemm, Part
 from ourcompiler.codegen.scope import Scope
 from ourcompiler.ir.index import Affine, Dim
 from ourcompiler.ir.types import DType
 from ourcompiler.kernel.ir import Expr, Fetch, Kind, Load, Name, Number, apply, index, plus, times
 
-LINE = 16
-"""Numbers of a line of a cache."""
 MEMORY_CYCLES = 500
 """About what a line from beyond the caches takes, beside a neighbour."""
 Fetcher = Callable[[Place, int], None]

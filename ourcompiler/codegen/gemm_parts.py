@@ -51,6 +51,7 @@ def row_stride(depth: int) -> int:
 
 
 LINE, SET_PERIOD = 16, 512
+"""Numbers of a line of a cache, and after how many packed rows are moved by one."""
 
 
 @dataclass(frozen=True, slots=True)

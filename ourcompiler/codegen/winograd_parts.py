@@ -12,9 +12,6 @@ from ourcompiler.ir.graph import Node
 from ourcompiler.ir.index import Affine
 from ourcompiler.kernel.ir import Expr, Kind, Load, Store, apply, index, plus
 
-LINE = 16
-"""Elements of a line of a cache."""
-
 
 @dataclass(frozen=True, slots=True)
 class Winograd:

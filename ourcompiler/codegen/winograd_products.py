@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from math import gcd
 
-from ourcompiler.codegen.gemm_parts import F32
+from ourcompiler.codegen.gemm_parts import F32, LINE
 from ourcompiler.codegen.gemm_steps import in_turns
-from ourcompiler.codegen.winograd_parts import LINE, Block, Run, Winograd, matrix_start
+from ourcompiler.codegen.winograd_parts import Block, Run, Winograd, matrix_start
 from ourcompiler.codegen.winograd_plan import FILTERS, IMAGE, RESULT, Order
 from ourcompiler.ir.index import Affine
 from ourcompiler.kernel.ir import (

@@ -8,12 +8,11 @@ from ourcompiler.codegen.combine import combined
 from ourcompiler.codegen.contraction import Place, bias_of
 from ourcompiler.codegen.element import Elements, Index, Lane
 from ourcompiler.codegen.fold import windowed
-from ourcompiler.codegen.gemm_parts import F32
+from ourcompiler.codegen.gemm_parts import F32, LINE
 from ourcompiler.codegen.lanes import sweep
 from ourcompiler.codegen.nest import store, vector_end
 from ourcompiler.codegen.toom_cook import TAPS
 from ourcompiler.codegen.winograd_parts import (
-    LINE,
     Block,
     Run,
     Winograd,

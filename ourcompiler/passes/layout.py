@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
+from ourcompiler.codegen.gemm_parts import LINE
 from ourcompiler.codegen.role import Role, role
 from ourcompiler.ir.graph import Graph, Node
 from ourcompiler.ir.index import Affine, Dim, Entry, Quotient, Remainder, Space
@@ -24,8 +25,8 @@ WRITER_WEIGHT = 3.0
 """A writer whose lanes do not lie side by side works element by element; most readers pack what they read."""
 CROWDED_COST = 0.05
 """Rows of a product's left side that all begin in the same set of a cache, and push one another out."""
-SET_PERIOD, LINE = 1024, 16
-"""Numbers after which a cache of 32 KiB in eight ways comes to the same set again; numbers of a line."""
+WAY = 1024
+"""Numbers after which a cache of 32 KiB in eight ways comes to the same set again."""
 STRIDED_COST = 2.0
 """Elements that do not lie side by side along the fastest dimension of a loop."""
 
@@ -170,7 +171,7 @@ def _best(graph: Graph, name: str, demands: list[Demand], more: Iterable[tuple[s
 
 def _apart(shape: tuple[int, ...]) -> Iterator[tuple[str, Storage]]:
     """Row-major with a line of the cache between rows that would all begin in the same set."""
-    if len(shape) > 1 and shape[-1] and shape[-1] % SET_PERIOD == 0:
+    if len(shape) > 1 and shape[-1] and shape[-1] % WAY == 0:
         space, apart = Space(shape), (*shape[:-1], shape[-1] + LINE)
         yield "rows in other sets", Storage(shape, space.linear(space.dims(), apart), prod(apart))
 
@@ -211,4 +212,4 @@ def _is_crowded(place: Affine, demand: Demand) -> bool:
     if row < 0 or demand.shown.shape[row] == 1:
         return False
     step = place.coefficient(Dim(row))
-    return step != 0 and step % SET_PERIOD == 0
+    return step != 0 and step % WAY == 0

@@ -7,9 +7,10 @@ import pytest
 
 from ourcompiler import reference
 from ourcompiler.build import Builder
+from ourcompiler.codegen.gemm_parts import LINE
 from ourcompiler.ir.graph import Array, Graph
 from ourcompiler.ir.types import DType, TensorType
-from ourcompiler.passes.layout import LINE, choose, storages
+from ourcompiler.passes.layout import choose, storages
 from ourcompiler.pipeline import optimize
 from ourcompiler.selftest.compare import error_of
 from ourcompiler.selftest.together import run_all
