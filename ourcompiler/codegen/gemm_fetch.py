@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from math import prod
 
-from ourcompiler.codegen.contraction import Place
+from ourcompiler.codegen.contraction import Place, Tile
 from ourcompiler.codegen.element import Elements, Index, NotInLanesError
 from ourcompiler.codegen.gemm_left import direct_place, left_place
 from ourcompiler.codegen.gemm_parts import F32, LINE, Gemm, Part
@@ -108,8 +108,8 @@ def fetching(gemm: Gemm, right: Expr, row: Affine, height: int, first: Expr, par
     far away, and the first tile would wait for all of one.
     """
     scope, tile, what = gemm.scope, gemm.tile, gemm.what
-    tiles = gemm.cut.row_block // tile.rows
-    if not gemm.fetches or tiles < 2 or height < tile.rows - 1:
+    tiles = _asking_tiles(gemm)
+    if not gemm.fetches or tiles < 2 or not _asks(tile, height):
         return lambda depth, steps: None
     share = -(-tile.columns // tiles)
     number = apply("quotient", apply("sub", scope.place(row), first), index(tile.rows))
@@ -127,6 +127,18 @@ def fetching(gemm: Gemm, right: Expr, row: Affine, height: int, first: Expr, par
             scope.emit(Fetch(gemm.right, plus(plus(start, flat), index(line))))
 
     return fetch
+
+
+def _asks(tile: Tile, height: int) -> bool:
+    """Whether a tile of that height asks for a share: one of a few rows is done before lines arrive."""
+    return 2 * height >= tile.rows
+
+
+def _asking_tiles(gemm: Gemm) -> int:
+    """How many tiles of a block share in asking, at least: all but the last one where it is low."""
+    tile, rest = gemm.tile, gemm.what.row_count % gemm.tile.rows
+    tiles = gemm.cut.row_block // tile.rows
+    return tiles - 1 if gemm.cut.row_blocks == 1 and rest and not _asks(tile, rest) else tiles
 
 
 def fetching_left(gemm: Gemm, batch: Place, row: Affine) -> Fetcher:

@@ -38,9 +38,9 @@ PART_BYTES = 131_072
 """Of a panel, the most that one part of the depth takes."""
 AHEAD_CACHES = 4
 """A left side that is packed as a whole may take this many second caches; it is read from the third then."""
-SHARED_TASKS = 24
+SHARED_TASKS = 16
 """Tasks of blocks that share a part of the rows: fewer are not shared out well, more read it again."""
-LEFT_COST = 4
+LEFT_COST = 1
 """What reading an element of the left from beyond the second cache costs, in elements of the right."""
 F32 = DType.F32
 
