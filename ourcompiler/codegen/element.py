@@ -75,6 +75,15 @@ class Lane:
     is_aligned: bool = False
     even: Even | None = None
 
+    def begins_whole(self, where: Affine) -> bool:
+        """Whether each vector along an index begins at a whole number of vectors."""
+        mine = Dim(self.dim)
+        others = [(atom, factor) for atom, factor in where.terms if atom != mine]
+        is_apart = all(self.dim not in Affine(0, ((atom, 1),)).dims for atom, _ in others)
+        steps = (*(factor for _, factor in others), where.constant)
+        is_even = all(one % self.count == 0 for one in steps)
+        return self.is_aligned and is_apart and is_even and where.coefficient(mine) == 1
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
@@ -184,10 +193,13 @@ class Elements:
 
     def _step_of(self, atom: Atom, even: Even | None) -> int:
         """That of a quotient or remainder, where the quotient is the same for all lanes."""
-        if even is None or not isinstance(atom, Quotient | Remainder):
+        if not isinstance(atom, Quotient | Remainder):
             raise NotInLanesError
         inner = self.step(atom.of)
-        if inner:
+        assert self.lane is not None
+        if inner and not (atom.by % self.lane.count == 0 and self.lane.begins_whole(atom.of)):
+            if even is None:
+                raise NotInLanesError
             even.same_quotient(atom.of, atom.by, inner)
         return inner if isinstance(atom, Remainder) else 0
 
@@ -331,11 +343,8 @@ def _gather_nd(elements: Elements, node: Node, place: Index) -> Expr:
 def _whole_vectors(elements: Elements, node: Node, where: Affine, axis: int) -> bool:
     """Whether each vector along the axis lies in one operand: all of them begin at whole vectors."""
     assert elements.lane is not None
-    lanes, mine = elements.lane.count, Dim(elements.lane.dim)
     sizes = [elements.body.types[name].shape[axis] for name in node.inputs]
-    factors = [factor for atom, factor in where.terms if atom != mine]
-    aligned = all(one % lanes == 0 for one in (*sizes, *factors, where.constant))
-    return aligned and where.coefficient(mine) == 1 and elements.lane.is_aligned
+    return all(one % elements.lane.count == 0 for one in sizes) and elements.lane.begins_whole(where)
 
 
 def _concat(elements: Elements, node: Node, place: Index) -> Expr:

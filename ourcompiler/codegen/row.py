@@ -148,7 +148,9 @@ class Rows:
             stop = vector_end(scope, start, index(last), self.lanes)
             with scope.loop(start, stop, self.lanes, "r") as name:
                 dim = scope.dim(last, name)
-                self._visit(visit, (*outer, *dims, dim), Lane(len(scope.extents) - 1, self.lanes))
+                self._visit(
+                    visit, (*outer, *dims, dim), Lane(len(scope.extents) - 1, self.lanes, is_aligned=True)
+                )
             start = stop
         if start != index(last):
             with scope.loop(start, index(last), 1, "r") as name:

@@ -108,7 +108,7 @@ def channels_in_lanes(draw: Drawn) -> str:
 
 def rows_packed_ahead(draw: Drawn) -> str:
     """Few rows and many columns: a normalised left side is packed once, before anything is multiplied."""
-    return draw.one("Sigmoid", draw.dense(draw.norm(draw.input(1, 61, 96)), 700))
+    return draw.one("Sigmoid", draw.dense(draw.norm(draw.input(1, 61, 96)), 1500))
 
 
 def rows_packed_ahead_for_each_batch(draw: Drawn) -> str:
