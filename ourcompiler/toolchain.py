@@ -7,6 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
+import threading
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
@@ -110,7 +111,8 @@ def _object(name: str, text: str, target: Target, flags: tuple[str, ...]) -> Pat
     if place.exists():
         return place
     folder.mkdir(parents=True, exist_ok=True)
-    source = folder / f"{key.hexdigest()}.{os.getpid()}.c"
+    # Another thread may be at the same text.
+    source = folder / f"{key.hexdigest()}.{os.getpid()}.{threading.get_ident()}.c"
     made = source.with_suffix(".o")
     source.write_text(text, encoding="utf-8")
     try:

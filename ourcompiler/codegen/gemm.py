@@ -388,7 +388,7 @@ def tiling(group: Group, node: Node, planned: tuple[Contraction, Tile, bool]) ->
     is_known = is_packed(group, node)
     name = problem(what, packed_left, is_known)
     right_bytes = 4 * what.batch_count * what.depth_count * what.columns
-    fetches = is_known and right_bytes > target.l2_bytes
+    fetches = is_known and right_bytes > target.l2_bytes // 8
     usual = Tiling(tile.rows, tile.vectors, target.panel_bytes, target.l2_bytes, fetches)
     return name, target.tilings.get(name) or usual
 

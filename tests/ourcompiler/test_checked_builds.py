@@ -5,6 +5,7 @@ end the program; and as a program for another kind of machine, under an emulator
 import os
 import shutil
 import subprocess
+import threading
 from concurrent.futures import ThreadPoolExecutor
 from importlib.resources import files
 from pathlib import Path
@@ -62,6 +63,22 @@ def test_the_traps_are_there(tmp_path: Path) -> None:
         patch.setattr(toolchain, "_runtime", lambda name: text if name == "main.c" else "")
         toolchain.build_program({}, tmp_path / "bad", target("avx2"), flags=TRAPS)
     assert subprocess.run([tmp_path / "bad"], check=False).returncode < 0
+
+
+def test_two_files_of_one_text_are_compiled_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither takes away what the other has made."""
+    same = dict.fromkeys(("a.c", "b.c"), "int unused;")
+    both = threading.Barrier(2, timeout=60)
+
+    def compile_or_link(command: list[str], what: str) -> None:
+        Path(command[command.index("-o") + 1]).write_text("made")
+        if what in same:
+            both.wait()
+
+    monkeypatch.setenv(toolchain.OBJECTS_VARIABLE, str(tmp_path / "objects"))
+    monkeypatch.setattr(toolchain, "_run", compile_or_link)
+    toolchain.build(same, tmp_path / "library", target("avx2"), jobs=2)
+    assert (tmp_path / "library").read_text() == "made"
 
 
 def compiled_by_gcc(program: Program, folder: Path) -> Path:
