@@ -37,6 +37,7 @@ from ourcompiler.codegen.gemm_parts import (
     depth_in_part,
     group_sinks,
     is_deep,
+    is_far,
     make_cut,
     next_part,
     packs_ahead,
@@ -387,8 +388,7 @@ def tiling(group: Group, node: Node, planned: tuple[Contraction, Tile, bool]) ->
     (what, tile, packed_left), target = planned, group.target
     is_known = is_packed(group, node)
     name = problem(what, packed_left, is_known)
-    right_bytes = 4 * what.batch_count * what.depth_count * what.columns
-    fetches = is_known and right_bytes > target.l2_bytes // 8
+    fetches = is_known and is_far(what, target)
     usual = Tiling(tile.rows, tile.vectors, target.panel_bytes, target.l2_bytes, fetches)
     return name, target.tilings.get(name) or usual
 
@@ -423,9 +423,9 @@ def _collides(group: Group, node: Node, what: Contraction, target: Target) -> bo
     apart = rows_apart(group, what, node)
     way = target.l2_bytes // CACHE_WAYS
     held = CACHE_WAYS * way // gcd(4 * apart, way) if apart else what.row_count
-    is_far = 4 * what.depth_count * what.columns > target.l2_bytes
+    is_large = 4 * what.depth_count * what.columns > target.l2_bytes
     fits = 4 * what.batch_count * what.row_count * what.depth_count <= COLLIDING_CACHES * target.l2_bytes
-    return is_packed(group, node) and is_far and fits and held <= MOST_HELD < 2 * what.row_count
+    return is_packed(group, node) and is_large and fits and held <= MOST_HELD < 2 * what.row_count
 
 
 def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Kernel:

@@ -34,12 +34,20 @@ from ourcompiler.targets import Target
 
 TASK_MULTIPLIES = 400_000
 LARGEST_TASKS = 64
+FAR_TASKS = 32
+FAR_ROWS = 64
+THREADS = 8
+"""Where the right side is far away: more blocks of fewer rows would read it more often than they multiply,
+but where there would not be a task for each of so many threads.
+"""
 PART_BYTES = 131_072
 """Of a panel, the most that one part of the depth takes."""
 AHEAD_CACHES = 4
 """A left side that is packed as a whole may take this many second caches; it is read from the third then."""
 SHARED_TASKS = 16
 """Tasks of blocks that share a part of the rows: fewer are not shared out well, more read it again."""
+FAR_PART = 8
+"""Of the second cache, what a right side may take that is not thought of as far away."""
 LEFT_COST = 1
 """What reading an element of the left from beyond the second cache costs, in elements of the right."""
 F32 = DType.F32
@@ -203,6 +211,13 @@ def tiles_in_block(tiles: int, batches: int, most: int) -> int:
     return found
 
 
+def is_far(what: Contraction, target: Target) -> bool:
+    """Whether the right side comes from beyond the second cache, which has held those of other kernels since
+    the last run: smaller ones are not worth a thought.
+    """
+    return 4 * what.batch_count * what.depth_count * what.columns > target.l2_bytes // FAR_PART
+
+
 def whole_rows(count: int) -> Cut:
     """No cut by panels: a task has `count` whole rows."""
     return Cut(count, 1 << 30, 1, 1)
@@ -217,7 +232,8 @@ def make_cut(
     `is_parted` the depth is cut.
     """
     multiplies = what.batch_count * what.row_count * what.columns * what.depth_count
-    wanted = max(1, min(LARGEST_TASKS, multiplies // TASK_MULTIPLIES))
+    most = FAR_TASKS if is_far(what, target) else LARGEST_TASKS
+    wanted = max(1, min(most, multiplies // TASK_MULTIPLIES))
     per_batch = -(-wanted // max(what.batch_count, 1))
     tiles = -(-what.row_count // tile.rows)
     panels = panel_count(what.columns, tile)
@@ -232,11 +248,14 @@ def make_cut(
         return _deep_cut(what, tile, max(row_blocks, min(tiles, -(-LEAST_TASKS // what.batch_count))), target)
     if packed_left:
         row_blocks = max(row_blocks, min(tiles, per_batch))
+    least = row_blocks
     panel_parts = min(panels, max(1, per_batch // row_blocks))
     if row_blocks * panel_parts < per_batch:
         row_blocks = min(tiles, -(-per_batch // panel_parts))
+        if is_far(what, target):
+            row_blocks = min(row_blocks, max(least, what.row_count // FAR_ROWS, THREADS // panel_parts))
     in_block = -(-tiles // row_blocks)
-    panel_block = -(-panels // panel_parts)
+    panel_block = panels // panel_parts
     return Cut(in_block * tile.rows, panel_block, -(-tiles // in_block), -(-panels // panel_block))
 
 
@@ -294,5 +313,5 @@ def packs_ahead(what: Contraction, tile: Tile, target: Target) -> bool:
     whole_bytes = 4 * what.batch_count * what.row_count * what.depth_count
     if whole_bytes > AHEAD_CACHES * target.l2_bytes:
         return False
-    is_far = 4 * what.depth_count * what.columns > target.l2_bytes // 2
-    return is_far or make_cut(what, tile, True, target).panel_blocks > 1
+    is_large = 4 * what.depth_count * what.columns > target.l2_bytes // 2
+    return is_large or make_cut(what, tile, True, target).panel_blocks > 1

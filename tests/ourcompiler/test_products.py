@@ -12,7 +12,8 @@ from hypothesis import strategies as st
 
 from ourcompiler import reference
 from ourcompiler.build import Builder
-from ourcompiler.codegen.contraction import Tile, last_tiles
+from ourcompiler.codegen.contraction import Tile, choose_tile, contraction, last_tiles
+from ourcompiler.codegen.gemm_parts import is_deep, make_cut
 from ourcompiler.compile import program_of
 from ourcompiler.ir.graph import Array, Graph
 from ourcompiler.ir.types import DType, TensorType
@@ -143,10 +144,30 @@ def fetches(graph: Graph) -> list[Fetch]:
     return [one for phase in phases for one in walk(phase.body) if isinstance(one, Fetch)]
 
 
+@pytest.mark.parametrize(("columns", "is_asked_for"), [(48, False), (80, True)])
+def test_a_known_right_side_is_asked_for_unless_it_is_small(columns: int, is_asked_for: bool) -> None:
+    """Other kernels' right sides have been in the cache since the last run."""
+    statements = fetches(product(500, 300, columns, residual=False)[0])
+    assert any(not one.is_next for one in statements) == is_asked_for
+
+
+@pytest.mark.parametrize("name", ["avx2", "avx512"])
+@pytest.mark.parametrize(("rows", "depth", "columns"), [(49, 1024, 512), (49, 3072, 768), (77, 3072, 768)])
+def test_few_rows_read_a_far_right_side_once(name: str, rows: int, depth: int, columns: int) -> None:
+    """In one block of rows, and tasks enough to share out."""
+    machine = target(name)
+    body = optimize(product(rows, depth, columns, residual=False)[0]).nodes[0].body
+    assert body is not None
+    what = contraction(body, next(node for node in body.nodes if node.op == "MatMul"))
+    tile = choose_tile(rows, columns, machine.lanes, machine.registers)
+    cut = make_cut(what, tile, False, machine, is_deep(what, tile, machine))
+    assert cut.row_blocks == 1
+    assert cut.panel_blocks >= 8
+
+
 @pytest.mark.parametrize("depth", [300, 800])
 def test_a_tile_asks_for_what_follows_it(depth: int) -> None:
     """For the rows of the result and of a residual; for the left side's only where they lie side by side."""
     found = {has: fetches(product(500, depth, 80, residual=has)[0]) for has in (False, True)}
-    assert all(one.is_next for one in found[True])
-    buffers = {has: len({one.buffer for one in statements}) for has, statements in found.items()}
+    buffers = {has: len({one.buffer for one in every if one.is_next}) for has, every in found.items()}
     assert buffers == ({False: 2, True: 3} if depth == 300 else {False: 1, True: 2})
