@@ -18,9 +18,9 @@ class Target:
 
     `triple` and `cpu` are for the C compiler; `lanes` float32 in a vector register, of which there are
     `registers`; caches in bytes, of one core; `panel_bytes` the largest panel of a product's right side that
-    every tile reads at full speed (most of the first cache, unless the second is as fast); what that core
-    computes and moves at most; what starting a kernel costs; `tilings` are what a search found for the chip
-    at hand (ADR 31).
+    every tile reads at full speed (most of the first cache, or so much of the second that the next one fits
+    too); what that core computes and moves at most; what starting a kernel costs; `tilings` are what a search
+    found for the chip at hand (ADR 31).
     """
 
     name: str

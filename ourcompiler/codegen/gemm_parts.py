@@ -37,8 +37,8 @@ LARGEST_TASKS = 64
 FAR_TASKS = 32
 FAR_ROWS = 64
 THREADS = 8
-"""Where the right side is far away: more blocks of fewer rows would read it more often than they multiply,
-but where there would not be a task for each of so many threads.
+"""Where the right side is far away: tasks at most, and rows of a block at least, else it is read more often
+than it can be multiplied with; blocks are lower only as long as there are no more tasks than so many threads.
 """
 PART_BYTES = 131_072
 """Of a panel, the most that one part of the depth takes."""

@@ -13,9 +13,11 @@ from hypothesis import strategies as st
 from ourcompiler import reference
 from ourcompiler.build import Builder
 from ourcompiler.codegen.contraction import Tile, choose_tile, contraction, last_tiles
+from ourcompiler.codegen.element import Lane
 from ourcompiler.codegen.gemm_parts import is_deep, make_cut
 from ourcompiler.compile import program_of
 from ourcompiler.ir.graph import Array, Graph
+from ourcompiler.ir.index import Affine, Dim
 from ourcompiler.ir.types import DType, TensorType
 from ourcompiler.kernel.ir import Fetch, walk
 from ourcompiler.ops.conv import conv_facts
@@ -171,3 +173,16 @@ def test_a_tile_asks_for_what_follows_it(depth: int) -> None:
     found = {has: fetches(product(500, depth, 80, residual=has)[0]) for has in (False, True)}
     buffers = {has: len({one.buffer for one in every if one.is_next}) for has, every in found.items()}
     assert buffers == ({False: 2, True: 3} if depth == 300 else {False: 1, True: 2})
+
+
+@pytest.mark.parametrize(
+    ("is_aligned", "factor", "start", "expected"),
+    [(True, 32, 0, True), (False, 32, 0, False), (True, 24, 0, False), (True, 32, 8, False)],
+)
+def test_vectors_begin_whole_only_if_all_that_is_added_is_whole(
+    is_aligned: bool, factor: int, start: int, expected: bool
+) -> None:
+    """A quotient by a multiple of the lanes is the same for all of them then, and only then surely."""
+    lane = Lane(1, 16, is_aligned)
+    assert lane.begins_whole(Affine(start, ((Dim(0), factor), (Dim(1), 1)))) == expected
+    assert not lane.begins_whole(Affine(start, ((Dim(0), factor), (Dim(1), 2))))
