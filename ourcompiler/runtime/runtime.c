@@ -1,20 +1,26 @@
 /* Sessions: memory that is taken once, and threads that work through the launches together.
  *
  * A launch is a number of independent tasks. Every thread has a range of them and takes one after another, so that
- * what a task asks for ahead is what the same thread needs next; who is done helps the others. Between launches
- * threads spin, because the next one follows within microseconds; after SPINS without work they sleep until they are
- * woken.
+ * what a task asks for ahead is what the same thread needs next; who is done helps the others. A launch ends with its
+ * last task: nobody waits for a thread that has none of them, asleep or without a processor, which finds its round
+ * over when it comes. Between launches threads spin, because the next one follows within microseconds; after SPINS
+ * without work they sleep until they are woken.
  */
 #include "runtime.h"
 
 #include <pthread.h>
+#include <sched.h>
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
-enum { CACHE_LINE = 64, SPINS = 20000, VERSION = 1 };
+enum { CACHE_LINE = 64, SPINS = 20000, PATIENCE = 2000, VERSION = 1 };
+
+/* A launch of a run: the number of the round, which nothing else has, and below it the number of the launch. */
+typedef uint64_t round_word;
+enum { HALF = 32 };
 
 typedef struct {
   ours_session *session;
@@ -23,9 +29,10 @@ typedef struct {
   int32_t number;
 } worker;
 
-/* The next task of a thread's range, which ends where the one of the next thread begins. */
+/* The next task of a thread's range, which ends where the one of the next thread begins, below the number of the round
+ * that it is of: who comes late must not take what is a task of another launch by now. */
 typedef struct {
-  _Alignas(CACHE_LINE) _Atomic int64_t next;
+  _Alignas(CACHE_LINE) _Atomic uint64_t next;
 } range;
 
 struct ours_session {
@@ -37,10 +44,9 @@ struct ours_session {
   range *ranges;
   pthread_mutex_t mutex;
   pthread_cond_t wake;
-  /* The launch that is under way: who changes `round` last publishes the rest. */
-  const ours_launch *launch;
-  _Alignas(CACHE_LINE) atomic_int round;
-  _Alignas(CACHE_LINE) atomic_int working;
+  /* What is under way: who changes `round` last publishes the rest. */
+  _Alignas(CACHE_LINE) _Atomic round_word round;
+  _Alignas(CACHE_LINE) _Atomic int64_t done; /* tasks, by other threads than the caller's */
   atomic_int sleeping;
   atomic_bool ended;
 };
@@ -64,29 +70,43 @@ static int64_t first_of(const ours_launch *launch, int32_t number, int32_t threa
   return launch->tasks * number / threads;
 }
 
-static void take_tasks(ours_session *session, const ours_launch *launch, char *scratch, int32_t number) {
-  char *const *arguments = session->arguments + launch->first_argument;
-  int32_t threads = session->started + 1;
-  for (int32_t one = 0; one < threads; one++) {
-    int32_t whose = (number + one) % threads;
-    int64_t end = first_of(launch, whose + 1, threads);
-    for (;;) {
-      int64_t task = atomic_fetch_add_explicit(&session->ranges[whose].next, 1, memory_order_relaxed);
-      if (task >= end) break;
-      launch->phase(arguments, scratch, task);
-    }
+/* The next task of a range in a round, or -1. */
+static int64_t take_task(range *from, uint64_t round, int64_t end) {
+  uint64_t seen = atomic_load_explicit(&from->next, memory_order_relaxed);
+  for (;;) {
+    int64_t task = (int64_t)(uint32_t)seen;
+    if (seen >> HALF != round || task >= end) return -1;
+    if (atomic_compare_exchange_weak_explicit(&from->next, &seen, seen + 1, memory_order_relaxed, memory_order_relaxed))
+      return task;
   }
 }
 
-static int wait_for_round(ours_session *session, int seen) {
+/* How many there were. */
+static int64_t take_tasks(ours_session *session, round_word round, char *scratch, int32_t number) {
+  const ours_launch *launch = &ours_description.launches[(uint32_t)round];
+  char *const *arguments = session->arguments + launch->first_argument;
+  int32_t threads = session->started + 1;
+  int64_t taken = 0;
+  for (int32_t one = 0; one < threads; one++) {
+    int32_t whose = (number + one) % threads;
+    int64_t end = first_of(launch, whose + 1, threads), task;
+    while ((task = take_task(&session->ranges[whose], round >> HALF, end)) >= 0) {
+      launch->phase(arguments, scratch, task);
+      taken++;
+    }
+  }
+  return taken;
+}
+
+static round_word wait_for_round(ours_session *session, round_word seen) {
   for (int spin = 0; spin < SPINS; spin++) {
-    int now = atomic_load_explicit(&session->round, memory_order_acquire);
+    round_word now = atomic_load_explicit(&session->round, memory_order_acquire);
     if (now != seen) return now;
     relax();
   }
   pthread_mutex_lock(&session->mutex);
   atomic_fetch_add(&session->sleeping, 1);
-  int now;
+  round_word now;
   while ((now = atomic_load(&session->round)) == seen) pthread_cond_wait(&session->wake, &session->mutex);
   atomic_fetch_sub(&session->sleeping, 1);
   pthread_mutex_unlock(&session->mutex);
@@ -96,17 +116,17 @@ static int wait_for_round(ours_session *session, int seen) {
 static void *work(void *argument) {
   worker *self = argument;
   ours_session *session = self->session;
-  int seen = 0;
+  round_word seen = 0;
   for (;;) {
     seen = wait_for_round(session, seen);
     if (atomic_load(&session->ended)) return NULL;
-    take_tasks(session, session->launch, self->scratch, self->number);
-    atomic_fetch_sub_explicit(&session->working, 1, memory_order_release);
+    int64_t taken = take_tasks(session, seen, self->scratch, self->number);
+    if (taken) atomic_fetch_add_explicit(&session->done, taken, memory_order_release);
   }
 }
 
-static void next_round(ours_session *session) {
-  atomic_fetch_add(&session->round, 1);
+static void next_round(ours_session *session, round_word round) {
+  atomic_store(&session->round, round);
   if (atomic_load(&session->sleeping)) {
     pthread_mutex_lock(&session->mutex);
     pthread_cond_broadcast(&session->wake);
@@ -114,21 +134,30 @@ static void next_round(ours_session *session) {
   }
 }
 
-static void execute(ours_session *session, const ours_launch *launch) {
+/* Until the others have done so many tasks: who has one may be without a processor, perhaps this one. */
+static void wait_for_tasks(ours_session *session, int64_t count) {
+  for (int spin = 0; atomic_load_explicit(&session->done, memory_order_acquire) < count; spin++) {
+    if (spin < PATIENCE) relax();
+    else sched_yield();
+  }
+}
+
+static void execute(ours_session *session, int32_t number) {
+  const ours_launch *launch = &ours_description.launches[number];
   if (session->started == 0 || launch->tasks < 2) {
     char *const *arguments = session->arguments + launch->first_argument;
     for (int64_t task = 0; task < launch->tasks; task++) launch->phase(arguments, session->scratch, task);
     return;
   }
-  session->launch = launch;
+  uint64_t round = (uint32_t)((atomic_load_explicit(&session->round, memory_order_relaxed) >> HALF) + 1);
   for (int32_t one = 0; one <= session->started; one++) {
-    int64_t first = first_of(launch, one, session->started + 1);
-    atomic_store_explicit(&session->ranges[one].next, first, memory_order_relaxed);
+    uint64_t first = (uint64_t)first_of(launch, one, session->started + 1);
+    atomic_store_explicit(&session->ranges[one].next, round << HALF | first, memory_order_relaxed);
   }
-  atomic_store_explicit(&session->working, session->started, memory_order_relaxed);
-  next_round(session);
-  take_tasks(session, launch, session->scratch, 0);
-  while (atomic_load_explicit(&session->working, memory_order_acquire)) relax();
+  atomic_store_explicit(&session->done, 0, memory_order_relaxed);
+  next_round(session, round << HALF | (uint32_t)number);
+  int64_t taken = take_tasks(session, round << HALF | (uint32_t)number, session->scratch, 0);
+  wait_for_tasks(session, launch->tasks - taken);
 }
 
 static char *address(ours_session *session, const char *weights, ours_place place) {
@@ -201,7 +230,7 @@ static bool take_fault(void) {
 int32_t ours_run(ours_session *session) {
   for (int32_t one = 0; one < ours_description.launch_count; one++) {
     const ours_launch *launch = &ours_description.launches[one];
-    execute(session, launch);
+    execute(session, one);
     if (take_fault()) return launch->step;
   }
   return -1;
@@ -217,7 +246,7 @@ int32_t ours_profile(ours_session *session, int64_t *step_ns) {
   for (int32_t one = 0; one < ours_description.launch_count; one++) {
     const ours_launch *launch = &ours_description.launches[one];
     int64_t start = now_ns();
-    execute(session, launch);
+    execute(session, one);
     step_ns[launch->step] += now_ns() - start;
     if (take_fault()) return launch->step;
   }
@@ -227,7 +256,7 @@ int32_t ours_profile(ours_session *session, int64_t *step_ns) {
 void ours_close(ours_session *session) {
   const ours_model *model = &ours_description;
   atomic_store(&session->ended, true);
-  next_round(session);
+  next_round(session, ~(round_word)0);
   for (int32_t one = 0; one < session->started; one++) pthread_join(session->workers[one].thread, NULL);
   for (int32_t one = 0; session->workers && one < session->threads - 1; one++) free(session->workers[one].scratch);
   for (int32_t one = 0; session->inputs && one < model->input_count; one++) free(session->inputs[one]);

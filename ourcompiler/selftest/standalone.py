@@ -22,16 +22,22 @@ def all_samples() -> tuple[Graph, dict[str, Array]]:
 
 
 def run_program(
-    command: Sequence[str], program: Program, folder: Path, inputs: Mapping[str, Array], *, threads: int = 1
+    command: Sequence[str],
+    program: Program,
+    folder: Path,
+    inputs: Mapping[str, Array],
+    *,
+    threads: int = 1,
+    runs: int = 1,
 ) -> dict[str, Array]:
-    """The outputs of the program started by `command`; its files are put into the folder.
+    """The outputs of the last run of the program started by `command`; its files are put into the folder.
 
     Raises `subprocess.CalledProcessError` when it ends by a signal or says that something failed.
     """
     weights, given, made = (folder / name for name in ("weights.bin", "inputs.bin", "outputs.bin"))
     program.write_weights(weights)
     given.write_bytes(b"".join(np.asarray(inputs[name]).tobytes() for name, _ in program.inputs))
-    words = [*command, str(weights), str(given), str(made), str(threads)]
+    words = [*command, str(weights), str(given), str(made), str(threads), str(runs)]
     subprocess.run(words, check=True, capture_output=True, text=True, timeout=600)
     data, found, place = made.read_bytes(), {}, 0
     for name, one in program.outputs:
