@@ -16,6 +16,7 @@ import numpy as np
 from ourcompiler.codegen.contraction import Place, bias_of
 from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError
 from ourcompiler.codegen.fold import windowed
+from ourcompiler.codegen.gemm_parts import LINE
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.nest import LANE_CHOICES, store
 from ourcompiler.codegen.scope import Scope, delinear_names
@@ -103,13 +104,18 @@ class Plan:
 
 
 def plan(group: Group, node: Node) -> Plan:
-    """Parts of the image that fit into the nearest cache."""
+    """Parts of the image that fit into the nearest cache. Channels lie side by side, and a block of less than
+    a line of a cache would leave the rest of each line to another task: SMT with depthwise blocks of 16
+    instead of 8 channels took 0.95 to 0.96 of the time with AVX2, and EfficientViT 0.98.
+    """
     weight, out = group.body.types[node.inputs[1]].shape, group.body.types[node.output].shape[2:]
     channels, per_group, *taps = weight
     lanes = next(
         one for one in LANE_CHOICES if one <= group.target.lanes and channels % max(one, per_group) == 0
     )
     block = max(lanes, per_group)
+    if per_group == 1 and block < LINE and channels % (2 * lanes) == 0:
+        block = 2 * lanes
     beside = _beside(out[-1], MOST_BESIDE * lanes // block)
     chunk = [1] * len(out)
     chunk[-1] = min(out[-1], MOST_BESIDE * beside)

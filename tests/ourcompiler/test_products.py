@@ -55,6 +55,9 @@ SMALL = (
     Case(32, 32, 6, (3, 5), groups=4, dilation=2),
     Case(16, 16, 9, (1, 7), groups=4),
     Case(16, 16, 6, (3, 3), groups=16),
+    Case(16, 16, 2, (7, 7), groups=16),  # more border than image
+    Case(16, 16, 3, (3, 3), groups=16, dilation=4),
+    Case(24, 24, 7, (5, 5), stride=2, groups=24, residual=True),
 )
 LARGE = (
     *SMALL,
@@ -62,6 +65,8 @@ LARGE = (
     Case(800, 40, 13),
     Case(300, 72, 14, residual=True),
     Case(128, 128, 28, (3, 3), groups=32),
+    Case(48, 48, 61, (7, 7), groups=48),
+    Case(64, 64, 58, (3, 3), stride=2, groups=64, residual=True),
     Case(128, 128, 15, (3, 3), stride=2, groups=16, residual=True),
 )
 
