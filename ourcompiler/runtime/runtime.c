@@ -16,6 +16,7 @@
 #include <string.h>
 #include <time.h>
 
+/* PATIENCE: looks at other threads' tasks before this thread lets others have its processor. */
 enum { CACHE_LINE = 64, SPINS = 20000, PATIENCE = 2000, VERSION = 1 };
 
 /* A launch of a run: the number of the round, which nothing else has, and below it the number of the launch. */
@@ -70,7 +71,7 @@ static int64_t first_of(const ours_launch *launch, int32_t number, int32_t threa
   return launch->tasks * number / threads;
 }
 
-/* The next task of a range in a round, or -1. */
+/* The next task of a range in a round, or -1. No memory holds the results of as many tasks as do not fit into HALF. */
 static int64_t take_task(range *from, uint64_t round, int64_t end) {
   uint64_t seen = atomic_load_explicit(&from->next, memory_order_relaxed);
   for (;;) {
@@ -81,7 +82,7 @@ static int64_t take_task(range *from, uint64_t round, int64_t end) {
   }
 }
 
-/* How many there were. */
+/* Works through what is left of a round's tasks; returns how many this thread took. */
 static int64_t take_tasks(ours_session *session, round_word round, char *scratch, int32_t number) {
   const ours_launch *launch = &ours_description.launches[(uint32_t)round];
   char *const *arguments = session->arguments + launch->first_argument;
@@ -136,9 +137,10 @@ static void next_round(ours_session *session, round_word round) {
 
 /* Until the others have done so many tasks: who has one may be without a processor, perhaps this one. */
 static void wait_for_tasks(ours_session *session, int64_t count) {
-  for (int spin = 0; atomic_load_explicit(&session->done, memory_order_acquire) < count; spin++) {
-    if (spin < PATIENCE) relax();
-    else sched_yield();
+  int spins = 0;
+  while (atomic_load_explicit(&session->done, memory_order_acquire) < count) {
+    if (spins == PATIENCE) sched_yield();
+    else spins++, relax();
   }
 }
 
