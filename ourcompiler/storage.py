@@ -33,12 +33,15 @@ def dense(shape: tuple[int, ...]) -> Storage:
     return Storage(shape, space.linear(space.dims(), shape), prod(shape))
 
 
-def ordered(shape: tuple[int, ...], order: Sequence[int]) -> Storage:
-    """Dense, with the axes from the slowest to the fastest in this order."""
+def ordered(shape: tuple[int, ...], order: Sequence[int], gap: int = 0) -> Storage:
+    """With the axes from the slowest to the fastest in this order; after each run of the fastest one lie as
+    many elements that nobody uses as `gap` says. Dense without one.
+    """
     space = Space(shape)
-    dims = space.dims()
-    place = space.linear([dims[axis] for axis in order], [shape[axis] for axis in order])
-    return Storage(shape, place, prod(shape))
+    dims, extents = space.dims(), [shape[axis] for axis in order]
+    if gap:
+        extents[-1] += gap
+    return Storage(shape, space.linear([dims[axis] for axis in order], extents), prod(extents))
 
 
 def seen_as(view: IndexMap, inverse: IndexMap, within: Storage) -> Storage:

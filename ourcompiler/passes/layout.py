@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from math import prod
 
-from ourcompiler.codegen.gemm_parts import LINE
+from ourcompiler.codegen.gemm_parts import LINE, SET_PERIOD
 from ourcompiler.codegen.role import Role, role
 from ourcompiler.ir.graph import Graph, Node
 from ourcompiler.ir.index import Affine, Dim, Entry, Quotient, Remainder, Space
@@ -24,9 +24,7 @@ TANGLE_COST = 0.15
 WRITER_WEIGHT = 3.0
 """A writer whose lanes do not lie side by side works element by element; most readers pack what they read."""
 CROWDED_COST = 0.05
-"""Rows of a product's left side that all begin in the same set of a cache, and push one another out."""
-WAY = 1024
-"""Numbers after which a cache of 32 KiB in eight ways comes to the same set again."""
+"""Rows of a product's left side that begin in one or two sets of a cache, and push one another out."""
 STRIDED_COST = 2.0
 """Elements that do not lie side by side along the fastest dimension of a loop."""
 
@@ -170,25 +168,33 @@ def _best(graph: Graph, name: str, demands: list[Demand], more: Iterable[tuple[s
 
 
 def _apart(shape: tuple[int, ...]) -> Iterator[tuple[str, Storage]]:
-    """Row-major with a line of the cache between rows that would all begin in the same set."""
-    if len(shape) > 1 and shape[-1] and shape[-1] % WAY == 0:
-        space, apart = Space(shape), (*shape[:-1], shape[-1] + LINE)
-        yield "rows in other sets", Storage(shape, space.linear(space.dims(), apart), prod(apart))
+    """Row-major with a line of the cache between rows that would all begin in one or two sets."""
+    if len(shape) > 1 and _meets(shape[-1]):
+        yield "rows in other sets", ordered(shape, range(len(shape)), LINE)
+
+
+def _meets(extent: int) -> bool:
+    """Whether rows of so many numbers that lie one after the other begin in one or two sets of a cache."""
+    return extent > 0 and extent % SET_PERIOD == 0
 
 
 def _candidates(demands: list[Demand]) -> Iterator[tuple[str, Storage]]:
-    """What each reader would like best: its view, with its fastest axis last."""
+    """What each reader would like best: its view, with its fastest axis last; with a line of the cache
+    between its rows where they would begin in one or two sets.
+    """
     seen: set[object] = set()
     for demand in demands:
-        order = [axis for axis in range(len(demand.shown.shape)) if axis != demand.fastest]
-        for last in ((*order, demand.fastest), tuple(range(len(demand.shown.shape)))):
-            back = inverse(demand.shown)
-            if back is None:
-                continue
-            storage = seen_as(demand.shown, back, ordered(demand.shown.shape, last))
+        shape = demand.shown.shape
+        back = inverse(demand.shown)
+        if back is None:
+            continue
+        rows = (*(axis for axis in range(len(shape)) if axis != demand.fastest), demand.fastest)
+        gap = LINE if len(shape) > 1 and _meets(shape[demand.fastest]) else 0
+        for last, apart in ((rows, 0), (tuple(range(len(shape))), 0), (rows, gap)):
+            storage = seen_as(demand.shown, back, ordered(shape, last, apart))
             if storage.place not in seen:
                 seen.add(storage.place)
-                yield f"as {demand.who} reads it", storage
+                yield f"as {demand.who} reads it" + (", rows in other sets" if apart else ""), storage
 
 
 def _cost(storage: Storage, demand: Demand) -> float:
@@ -202,14 +208,16 @@ def _cost(storage: Storage, demand: Demand) -> float:
     )
     tangles = sum(not isinstance(atom, Dim) for atom, _ in place.terms)
     strided = STRIDED_COST if along != 1 or mixed else 0.0
-    crowded = CROWDED_COST if demand.who == "MatMul" and _is_crowded(place, demand) else 0.0
+    crowded = CROWDED_COST if demand.who in ("MatMul", "Conv") and _is_crowded(place, demand) else 0.0
     return demand.weight * (1.0 + strided + crowded + TANGLE_COST * tangles)
 
 
 def _is_crowded(place: Affine, demand: Demand) -> bool:
-    """Whether the rows that a tile of a product reads side by side begin in one set of the nearest cache."""
-    row = len(demand.shown.shape) - 2
-    if row < 0 or demand.shown.shape[row] == 1:
+    """Whether the rows that a tile of a product reads side by side begin in one or two sets of the nearest
+    cache: for a convolution they are positions along its last axis.
+    """
+    row = len(demand.shown.shape) - (1 if demand.who == "Conv" else 2)
+    if row < 0 or row == demand.fastest or demand.shown.shape[row] == 1:
         return False
     step = place.coefficient(Dim(row))
-    return step != 0 and step % WAY == 0
+    return step != 0 and step % SET_PERIOD == 0
