@@ -69,7 +69,67 @@ def _running(group: Group, scope: Scope, node: Node) -> list[Phase]:
     return [Phase(tasks[0], tuple(body))]
 
 
+RANKED_SHARE = 8
+"""Of a row, the least share of elements asked for with which all of them are ranked: each is compared with
+all others then, many at once; else the row is gone through once for each element asked for.
+"""
+
+
 def _top(group: Group, scope: Scope, node: Node) -> list[Phase]:
+    size, few = group.body.types[node.inputs[0]].shape[node["axis"]], node["k"]
+    is_ranked = few > 1 and size <= RANKED_SHARE * few
+    return (_ranked if is_ranked else _one_by_one)(group, scope, node)
+
+
+def _ranked(group: Group, scope: Scope, node: Node) -> list[Phase]:
+    """The rank of an element is how many are before it in order: better ones, and equal ones with a lower
+    index. What is no number counts as infinite, so that no two elements have the same rank.
+    """
+    one = group.body.types[node.inputs[0]]
+    axis, size, kind = node["axis"] % one.rank, one.shape[node["axis"] % one.rank], Kind(one.dtype)
+    tasks: list[int] = []
+    keys = scope.local(one.dtype, size)
+    with scope.block() as body, _rows(scope, one.shape, axis, tasks) as outer:
+
+        def element(along: Affine) -> Expr:
+            return scope.let(group.elements(scope).at(node.inputs[0], (*outer[:axis], along, *outer[axis:])))
+
+        with scope.axis(size, "r") as along:
+            value = element(along)
+            if one.dtype.is_float:
+                is_none = apply("is_nan", value, kind=FLAG)
+                value = apply("where", is_none, Number(float("inf"), kind), value, kind=kind)
+            scope.emit(Store(keys, scope.place(along), value))
+        with scope.axis(size, "r") as along:
+            at = scope.let(scope.place(along))
+            rank = _rank(scope, node, keys, Load(keys, at, kind), (at, size))
+            with scope.when(apply("less", rank, index(node["k"]), kind=FLAG)):
+                place = (*outer[:axis], scope.dim(node["k"], rank), *outer[axis:])
+                for name, found in zip(node.outputs, (element(along), at), strict=True):
+                    if name in group.written:
+                        _put(group, scope, name, place, found)
+    return [Phase(tasks[0], tuple(body))]
+
+
+def _rank(scope: Scope, node: Node, keys: str, key: Load, where: tuple[Expr, int]) -> Expr:
+    """How many of the keys come before this one, which lies at `where` among so many."""
+    at, size = where
+    mine, rank = scope.let(key), scope.variable(index(0))
+
+    def is_better(one: Expr, two: Expr) -> Expr:
+        return Apply("less", (two, one) if node["largest"] else (one, two), FLAG)
+
+    def count(start: Expr, stop: Expr, is_before: Callable[[Expr], Expr]) -> None:
+        with scope.loop(start, stop) as other:
+            one = apply("cast", is_before(Load(keys, other, key.kind)), kind=rank.kind)
+            scope.emit(Assign(rank.name, apply("add", rank, one)))
+
+    count(index(0), at, lambda other: apply("not", is_better(mine, other)))
+    count(apply("add", at, index(1)), index(size), lambda other: is_better(other, mine))
+    return rank
+
+
+def _one_by_one(group: Group, scope: Scope, node: Node) -> list[Phase]:
     """Rank after rank: the best of those that come after the one before."""
     one = group.body.types[node.inputs[0]]
     axis, size, kind = node["axis"] % one.rank, one.shape[node["axis"] % one.rank], Kind(one.dtype)

@@ -262,6 +262,9 @@ TOP = OpDef(
             (f32(3, 17), -1, 4, True),
             (f32(5, 3), 0, 2, False),
             (f32(2, 9, 3), 1, 9, True),
+            (f32(7, 49), 1, 16, True),
+            (f32(33, 4), 0, 5, False),
+            (f32(2, 40), 1, 2, False),
             (TensorType(DType.I64, (4, 8)), 1, 3, True),
         )
     ),
