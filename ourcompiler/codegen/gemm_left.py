@@ -106,11 +106,14 @@ def source_place(
 
 
 def seen_place(group: Group, scope: Scope, read: Callable[[Elements], Expr]) -> tuple[str, Affine] | None:
-    """Buffer and place of what is read, when it is a number of memory as it is and without guards. Raises
-    `NotInLanesError` for a place that the data says.
+    """Buffer and place of what is read, when it is a number of memory as it is and without guards, and not
+    at a place that the data says.
     """
     seen = _Seen(scope, group.body, group.elements(scope).stored, {}, {}, 1)
-    value = read(seen)
+    try:
+        value = read(seen)
+    except NotInLanesError:
+        return None
     if isinstance(value, Load) and seen.where is not None and value.kind.dtype is F32:
         return value.buffer, seen.where
     return None
@@ -145,7 +148,7 @@ def direct_place(group: Group, scope: Scope, what: Contraction, node: Node) -> s
     depth = tuple(dims[count + 1 :])
     try:
         found = source_place(group, trial, what, node, tuple(dims[:count]), rows, depth)
-    except (NotInLanesError, AssertionError):
+    except AssertionError:
         return None
     if found is None:
         return None
