@@ -83,7 +83,7 @@ def _top(group: Group, scope: Scope, node: Node) -> list[Phase]:
 
 def _ranked(group: Group, scope: Scope, node: Node) -> list[Phase]:
     """The rank of an element is how many are before it in order: better ones, and equal ones with a lower
-    index. What is no number counts as infinite, so that no two elements have the same rank.
+    index.
     """
     one = group.body.types[node.inputs[0]]
     axis, size, kind = node["axis"] % one.rank, one.shape[node["axis"] % one.rank], Kind(one.dtype)
@@ -95,11 +95,7 @@ def _ranked(group: Group, scope: Scope, node: Node) -> list[Phase]:
             return scope.let(group.elements(scope).at(node.inputs[0], (*outer[:axis], along, *outer[axis:])))
 
         with scope.axis(size, "r") as along:
-            value = element(along)
-            if one.dtype.is_float:
-                is_none = apply("is_nan", value, kind=FLAG)
-                value = apply("where", is_none, Number(float("inf"), kind), value, kind=kind)
-            scope.emit(Store(keys, scope.place(along), value))
+            scope.emit(Store(keys, scope.place(along), _key(element(along))))
         with scope.axis(size, "r") as along:
             at = scope.let(scope.place(along))
             rank = _rank(scope, node, keys, Load(keys, at, kind), (at, size))
@@ -109,6 +105,16 @@ def _ranked(group: Group, scope: Scope, node: Node) -> list[Phase]:
                     if name in group.written:
                         _put(group, scope, name, place, found)
     return [Phase(tasks[0], tuple(body))]
+
+
+def _key(value: Expr) -> Expr:
+    """What elements are ordered by: what is no number counts as infinite, so that each has a place of its
+    own.
+    """
+    if not value.kind.dtype.is_float:
+        return value
+    is_none = apply("is_nan", value, kind=FLAG)
+    return apply("where", is_none, Number(float("inf"), value.kind), value, kind=value.kind)
 
 
 def _rank(scope: Scope, node: Node, keys: str, key: Load, where: tuple[Expr, int]) -> Expr:
@@ -139,20 +145,23 @@ def _one_by_one(group: Group, scope: Scope, node: Node) -> list[Phase]:
         last, last_at = scope.variable(Number(0, kind)), scope.variable(index(-1))
         with scope.axis(node["k"], "rank") as rank:
             best, best_at = scope.variable(Number(0, kind)), scope.variable(index(-1))
+            shown = scope.variable(Number(0, kind))
             with scope.axis(size, "r") as along:
                 at = scope.place(along)
                 place = (*outer[:axis], along, *outer[axis:])
                 value = scope.let(group.elements(scope).at(node.inputs[0], place))
+                key = scope.let(_key(value))
                 is_first = apply("equal", last_at, index(-1), kind=FLAG)
-                follows = _follows(node, last, last_at, value, at)
+                follows = _follows(node, last, last_at, key, at)
                 none_yet = apply("equal", best_at, index(-1), kind=FLAG)
-                is_better = Apply("less", (best, value) if node["largest"] else (value, best), FLAG)
+                is_better = Apply("less", (best, key) if node["largest"] else (key, best), FLAG)
                 better = apply("and", apply("or", is_first, follows), apply("or", none_yet, is_better))
                 with scope.when(better):
-                    scope.emit(Assign(best.name, value))
+                    scope.emit(Assign(best.name, key))
+                    scope.emit(Assign(shown.name, value))
                     scope.emit(Assign(best_at.name, at))
             place = (*outer[:axis], rank, *outer[axis:])
-            for name, found in ((values, best), (places, best_at)):
+            for name, found in ((values, shown), (places, best_at)):
                 if name in group.written:
                     _put(group, scope, name, place, found)
             scope.emit(Assign(last.name, best))
