@@ -7,6 +7,7 @@ from typing import BinaryIO
 
 import numpy as np
 
+from ourcompiler.codegen.band import Band, bands
 from ourcompiler.codegen.c import scratch_bytes
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.lower import Lowered, Packed, Value, Workspace, lower
@@ -91,8 +92,9 @@ def make_program(
     """
     placement = place(graph, storages)
     storages = placement.storages
+    read = bands(graph)
     graph = _placed(graph, placement)
-    lowered = [lower(group, node) for node, group in _groups(graph, target, storages, winograd)]
+    lowered = [lower(group, node) for node, group in _groups(graph, target, storages, winograd, read)]
     weights = _Weights(graph, storages)
     arena = _arena(graph, lowered, placement)
     inputs = {name: number for number, name in enumerate(graph.inputs)}
@@ -142,7 +144,7 @@ def groups_of(
 ) -> list[tuple[Node, Group]]:
     """Every fused node with what its kernel is made from."""
     placement = place(graph, storages)
-    return list(_groups(_placed(graph, placement), target, placement.storages, winograd))
+    return list(_groups(_placed(graph, placement), target, placement.storages, winograd, bands(graph)))
 
 
 def _placed(graph: Graph, placement: Placement) -> Graph:
@@ -152,14 +154,19 @@ def _placed(graph: Graph, placement: Placement) -> Graph:
 
 
 def _groups(
-    graph: Graph, target: Target, storages: Mapping[str, Storage], winograd: bool
+    graph: Graph,
+    target: Target,
+    storages: Mapping[str, Storage],
+    winograd: bool,
+    read: Mapping[str, Band],
 ) -> Iterator[tuple[Node, Group]]:
     constants = frozenset(graph.constants)
     for node in graph.nodes:
         assert node.body is not None
         names = (*node.inputs, *node.outputs)
         own = {name: storages.get(name) or dense(graph.types[name].shape) for name in names}
-        yield node, Group(node.body, own, target, constants & set(node.inputs), winograd)
+        parts = {name: read[name] for name in node.outputs if name in read}
+        yield node, Group(node.body, own, target, constants & set(node.inputs), winograd, parts)
 
 
 def _output_numbers(graph: Graph) -> dict[str, int]:

@@ -10,6 +10,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from math import gcd
 
+from ourcompiler.codegen.band import Band
 from ourcompiler.codegen.contraction import (
     Contraction,
     Place,
@@ -50,7 +51,7 @@ from ourcompiler.codegen.lanes import sweep
 from ourcompiler.codegen.nest import COSTLY, store, vector_end
 from ourcompiler.codegen.scope import Scope, delinear_names
 from ourcompiler.ir.graph import ABSENT, Node
-from ourcompiler.ir.index import ZERO, Affine, Dim, constant
+from ourcompiler.ir.index import ZERO, Affine, Dim, Space, constant
 from ourcompiler.kernel.ir import (
     FLAG,
     TASK,
@@ -173,15 +174,24 @@ def _rows_of_tiles(
     whole, low = last_tiles(rows, gemm.tile, panel.vectors(gemm.tile), gemm.cut.row_block)
     if whole:
         stop = scope.let(apply("min", last, index(whole)), "p") if whole < rows else last
-        with scope.loop(first, stop, height, "m") as name:
+        with scope.loop(first, stop, height, "m") as name, scope.when(_is_read(gemm, panel, name, height)):
             _tile(gemm, batch, panel, scope.dim(rows, name), height, first, part)
     if rows - whole > low:
-        with scope.loop(index(whole), last, low, "m") as name:
+        with scope.loop(index(whole), last, low, "m") as name, scope.when(_is_read(gemm, panel, name, low)):
             _tile(gemm, batch, panel, scope.dim(rows, name), low, first, part)
     elif whole < rows:
         at_end = apply("equal", last, index(rows), kind=FLAG)
-        with scope.when(at_end):
+        with scope.when(at_end), scope.when(_is_read(gemm, panel, index(whole), low)):
             _tile(gemm, batch, panel, constant(whole), low, first, part)
+
+
+def _is_read(gemm: Gemm, panel: Panel, row: Expr, height: int) -> Expr:
+    """Whether anybody reads an element of a tile, as far as it is known."""
+    if gemm.band is None:
+        return Number(True, FLAG)
+    wide = gemm.tile.columns
+    column = times(gemm.scope.place(panel.number), wide)
+    return gemm.band.touches((row, height), (column, panel.columns or wide))
 
 
 def _tile(
@@ -253,6 +263,19 @@ def _is_light(gemm: Gemm) -> bool:
     return len(nodes) <= MOST_LIGHT and all(
         node.op not in COSTLY and isinstance(OPS[node.op].code, Pointwise) for node in nodes
     )
+
+
+def _band(gemm: Gemm) -> Band | None:
+    """The band of the product's rows and columns that is read, where its result has the same ones."""
+    what, written = gemm.what, gemm.group.written
+    if len(written) != 1 or written[0] not in gemm.group.bands or len(what.rows) != 1:
+        return None
+    if any(node.op == "View" for node in _following(gemm)):
+        return None
+    space = Space((*what.batch, what.row_count, what.columns))
+    *batch, row, column = space.dims()
+    is_same = what.out(space, tuple(batch), (row,), column)[-2:] == (row, column)
+    return gemm.group.bands[written[0]] if is_same else None
 
 
 def _following(gemm: Gemm) -> list[Node]:
@@ -442,6 +465,7 @@ def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Ke
     gemm = Gemm(group, node, scope, what, tile, cut, packed_left, right)
     gemm.left_stride = row_stride(what.depth_count)
     gemm.fetches = how.fetches
+    gemm.band = _band(gemm)
     held = tile.rows
     if is_parted:
         gemm.part = depth_in_part(tile, target)

@@ -109,7 +109,15 @@ def seen_place(group: Group, scope: Scope, read: Callable[[Elements], Expr]) -> 
     """Buffer and place of what is read, when it is a number of memory as it is and without guards, and not
     at a place that the data says.
     """
-    seen = _Seen(scope, group.body, group.elements(scope).stored, {}, {}, 1)
+    return _seen(_Seen(scope, group.body, group.elements(scope).stored, {}, {}, 1), read)
+
+
+def chosen_place(group: Group, scope: Scope, read: Callable[[Elements], Expr]) -> tuple[str, Affine] | None:
+    """The same with a dimension more for each index that the data says."""
+    return _seen(_SeenChosen(scope, group.body, group.elements(scope).stored, {}, {}, 1), read)
+
+
+def _seen(seen: "_Seen", read: Callable[[Elements], Expr]) -> tuple[str, Affine] | None:
     try:
         value = read(seen)
     except NotInLanesError:
@@ -134,6 +142,14 @@ class _Seen(Elements):
     def load(self, buffer: str, where: Affine, dtype: DType) -> Expr:
         self.where = where
         return Load(buffer, index(0), Kind(dtype))
+
+
+@dataclass
+class _SeenChosen(_Seen):
+    """Those for which an index that the data says is any index."""
+
+    def dynamic(self, value: Expr, size: int) -> Affine:
+        return self.scope.dim(size, Name("chosen", index(0).kind))
 
 
 def direct_place(group: Group, scope: Scope, what: Contraction, node: Node) -> str | None:

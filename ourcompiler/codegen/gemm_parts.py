@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from math import prod
 
+from ourcompiler.codegen.band import Band
 from ourcompiler.codegen.contraction import (
     Contraction,
     Place,
@@ -127,6 +128,7 @@ class Gemm:
     fetches: bool = False  # the right side comes from beyond the second cache
     sinks: Mapping[str, Sink] = field(default_factory=dict)  # where values go, if not to the group's results
     factor: Callable[[Affine], Expr] | None = None  # what a row is multiplied with at last
+    band: Band | None = None  # of rows and columns: tiles outside are left out
 
     def left_row(self, batch: Place, row: Expr, first: Expr) -> Expr:
         """Where a row of the packed left side begins; `first` is the first one of the block."""

@@ -1,8 +1,9 @@
 """What is to become one kernel: a body, the layouts of what it reads and writes, and the target."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from ourcompiler.codegen.band import Band
 from ourcompiler.codegen.element import Elements, Lane, Ready, Stored
 from ourcompiler.codegen.fold import FOLDS
 from ourcompiler.codegen.scope import Scope
@@ -17,7 +18,7 @@ from ourcompiler.targets import Target
 class Group:
     """`storages` has the layout of every input and output of the body, by their names in the body;
     `constant_inputs` are the inputs that are known when compiling; `winograd` says whether convolutions may
-    be computed by Winograd's method.
+    be computed by Winograd's method; of results in `bands` nobody reads the rest.
     """
 
     body: Graph
@@ -25,6 +26,7 @@ class Group:
     target: Target
     constant_inputs: frozenset[str] = frozenset()
     winograd: bool = True
+    bands: Mapping[str, Band] = field(default_factory=dict)
 
     @property
     def read(self) -> tuple[str, ...]:

@@ -169,10 +169,13 @@ def _winograd(group: Group, anchor: Node, what: winograd_plan.Plan) -> tuple[Ker
     shape = what.weights_shape
     form = f"filters {'x'.join(map(str, shape))}"
     packed = Packed(anchor.inputs[1], form, 4 * int(np.prod(shape)), winograd_plan.packer(what))
-    extra: list[Argument] = [packed, Workspace(DType.F32, what.shared_count)]
     names = (f"b{len(group.stored)}", f"b{len(group.stored) + 1}")
     kernel = winograd.lower(group, anchor, "kernel", what, names)
-    buffers = (Buffer(names[0], DType.F32), Buffer(names[1], DType.F32, True))
+    extra: list[Argument] = [packed]
+    buffers = [Buffer(names[0], DType.F32)]
+    if what.shared is not None:
+        extra.append(Workspace(DType.F32, what.shared_count))
+        buffers.append(Buffer(names[1], DType.F32, True))
     return replace(kernel, buffers=(*kernel.buffers, *buffers)), extra
 
 

@@ -5,7 +5,8 @@ kernel.
 Transformed filters take up to four times the memory of the filters, so that they are made anew in every run:
 each time that few operations, where they are next to many tiles. Of the filters and the image the smaller one
 is transformed first, as a whole. A task of the second phase transforms a block of the other one into memory
-that is near, multiplies it with all of the first, and transforms the products back.
+that is near, multiplies it with all of the first, and transforms the products back. Of many small groups of
+channels a task does all of one.
 """
 
 from ourcompiler.codegen.gemm_parts import F32
@@ -24,7 +25,9 @@ TASKS_OF_TRANSFORMS = 64
 
 
 def lower(group: Group, node: Node, name: str, what: Plan, buffers: tuple[str, str]) -> Kernel:
-    """The kernel; `buffers` are its names for the packed filters, and for what is transformed first."""
+    """The kernel; `buffers` are its names for the packed filters, and for what is transformed first (if
+    anything is).
+    """
     scope, lanes = Scope(), group.target.lanes
     held = scope.local(F32, what.point_count * lanes)
     made = scope.local(F32, what.transform.results**2 * lanes)
@@ -34,6 +37,8 @@ def lower(group: Group, node: Node, name: str, what: Plan, buffers: tuple[str, s
         for one in (FILTERS, IMAGE, RESULT)
     )
     winograd = Winograd(group, node, scope, what, weights, filters, image, result, held, made)
+    if what.order is Order.GROUPS:
+        return group.kernel(name, [scope], [_by_groups(winograd)])
     if what.order is Order.TILES:
         return group.kernel(name, [scope], [_filters(winograd), _by_tiles(winograd)])
     return group.kernel(name, [scope], [_image(winograd), _by_channels(winograd)])
@@ -83,6 +88,24 @@ def _by_tiles(winograd: Winograd) -> Phase:
             multiply(winograd, block, point, panels, depth)
         transform_results(winograd, block, panels)
     return Phase(what.shape.groups * blocks, tuple(body))
+
+
+def _by_groups(winograd: Winograd) -> Phase:
+    """All of a group of channels."""
+    scope, what = winograd.scope, winograd.what
+    with scope.block() as body:
+        (channels,) = delinear_names(scope, TASK, (what.shape.groups,))
+        depth = Run(index(0), index(what.shape.inputs), index(0))
+        with scope.axis(what.panels, "panel") as panel:
+            before = scope.space.multiply(panel, what.shape.inputs * what.tile.columns)
+            transform_filters(winograd, channels, panel, depth, scope.place(before))
+        block = Block(channels, Run(index(0), index(what.tile_count), index(0)))
+        transform_image(winograd, block)
+        panels = Run(index(0), index(what.panels), index(0))
+        with scope.axis(what.point_count, "xi") as point:
+            multiply(winograd, block, point, panels, depth)
+        transform_results(winograd, block, panels)
+    return Phase(what.shape.groups, tuple(body))
 
 
 def _by_channels(winograd: Winograd) -> Phase:

@@ -49,6 +49,8 @@ LEAST_TASKS = 8
 """With fewer blocks of tiles panels are shared out."""
 LEAST_PANELS = 4
 """With fewer panels blocks of tiles are shared out too: for each of them filters are transformed again."""
+MANY_GROUPS = 2 * LEAST_TASKS
+"""So many groups keep threads busy by themselves."""
 PADDING = 16
 """Elements between the matrices of two points: at a power of two all would share a few lines of a cache."""
 
@@ -79,6 +81,8 @@ class Order(Enum):
     """The filters are; a task is a block of tiles, which it transforms, multiplies and transforms back."""
     CHANNELS = "channels"
     """The image is; a task is a panel of output channels, whose filters it transforms part by part."""
+    GROUPS = "groups"
+    """Nothing is; a task is a group of channels, which needs no other one's filters or image."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,9 +127,9 @@ class Plan:
         """Elements of the transformed filters from one point to the next: of all of them, or of a part of a
         panel.
         """
-        if self.order is Order.TILES:
-            return self.panels * self.shape.inputs * self.tile.columns + PADDING
-        return self.part * self.tile.columns + PADDING
+        if self.order is Order.CHANNELS:
+            return self.part * self.tile.columns + PADDING
+        return self.panels * self.shape.inputs * self.tile.columns + PADDING
 
     @property
     def image_tiles(self) -> int:
@@ -142,7 +146,7 @@ class Plan:
     @property
     def result_width(self) -> int:
         """Elements of the products from one tile to the next."""
-        return self.tile.columns * (self.panels if self.order is Order.TILES else 1)
+        return self.tile.columns * (1 if self.order is Order.CHANNELS else self.panels)
 
     @property
     def result_step(self) -> int:
@@ -150,9 +154,9 @@ class Plan:
         return self.block * self.result_width + PADDING
 
     @property
-    def shared(self) -> str:
-        """What is transformed in a phase of its own, into memory of the kernel's."""
-        return FILTERS if self.order is Order.TILES else IMAGE
+    def shared(self) -> str | None:
+        """What is transformed in a phase of its own, into memory of the kernel's, if anything is."""
+        return {Order.TILES: FILTERS, Order.CHANNELS: IMAGE}.get(self.order)
 
     @property
     def steps(self) -> Mapping[str, int]:
@@ -162,7 +166,15 @@ class Plan:
     @property
     def shared_count(self) -> int:
         """Elements of what is transformed in a phase of its own."""
+        if self.shared is None:
+            return 0
         return self.shape.groups * self.point_count * self.steps[self.shared]
+
+    @property
+    def own_bytes(self) -> int:
+        """What a task transforms into memory of its own, and the products."""
+        steps = (step for name, step in self.steps.items() if name != self.shared)
+        return 4 * self.point_count * sum(steps)
 
     @property
     def weights_shape(self) -> tuple[int, ...]:
@@ -257,9 +269,10 @@ def _far(count: int, target: Target) -> float:
 
 
 def cut(shape: Shape, results: int, target: Target) -> Plan:
-    """Blocks of tiles stay in the second cache, but have no fewer tiles than pay for reading all filters. If
-    the image is large enough for that, and transformed filters take less memory than it does, it goes block
-    by block; else the filters do, panel by panel: with all tiles or, where there are few panels, with some.
+    """Many groups go one by one, if all of one stays in the second cache. Blocks of tiles stay there too, but
+    have no fewer tiles than pay for reading all filters. If the image is large enough for that, and
+    transformed filters take less memory than it does, it goes block by block; else the filters do, panel by
+    panel: with all tiles or, where there are few panels, with some.
     """
     what, count = transform(results), prod(shape.tiles(results))
     tile_bytes = 4 * what.points**2 * (shape.inputs + shape.outputs)
@@ -268,6 +281,9 @@ def cut(shape: Shape, results: int, target: Target) -> Plan:
     shared = -(-count * shape.groups // LEAST_TASKS)
     wanted = max(TILES_IN_BLOCK, target.l2_bytes // tile_bytes)
     tile = choose_tile(count, shape.outputs, target.lanes, target.registers)
+    alone = Plan(shape, what, tile, Order.GROUPS, count)
+    if shape.groups >= MANY_GROUPS and alone.own_bytes <= target.l2_bytes:
+        return alone
     block = _whole_tiles(max(min(wanted, shared), fewest), count, tile)
     if shape.outputs <= count and shape.groups * -(-count // block) >= LEAST_TASKS - 1:
         return Plan(shape, what, tile, Order.TILES, block)

@@ -211,7 +211,8 @@ def _finish_channels(winograd: Winograd, block: Block, out: Place, channel: Affi
     """A vector of channels of one result."""
     scope, what, group = winograd.scope, winograd.what, winograd.group
     outputs = what.shape.outputs
-    lanes = next((one for one in (16, 8, 4) if one <= min(what.tile.lanes, outputs)), 1)
+    fitting = [one for one in (16, 8, 4) if one <= min(what.tile.lanes, outputs)] or [1]
+    lanes = next((one for one in fitting if outputs % one == 0), fitting[0])
     width: Expr = index(what.tile.lanes)
     if outputs % what.tile.lanes:
         width = scope.let(apply("min", width, apply("sub", index(outputs), scope.place(channel))), "n")

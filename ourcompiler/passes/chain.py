@@ -2,11 +2,12 @@
 
 from ourcompiler.codegen import attention, finish
 from ourcompiler.codegen.role import Role, role
-from ourcompiler.passes.groups import Plan, Verdict, fused, merge, readers_of, source_of
+from ourcompiler.passes.groups import Plan, Verdict, behind_views, fused, merge, readers_of, source_of
 from ourcompiler.passes.ruling import ruled
 
 ATTENTION = "one block of rows serves attention's products"
 CHAIN = "one block of rows serves two products"
+CHOSEN = "rows are chosen while they are packed"
 FINISH = "a block of rows serves what goes over them"
 CHAIN_CACHE_BYTES = 1 << 20
 """The second cache of a core, about; the plan of kernels is the same for every target."""
@@ -38,6 +39,33 @@ def join_attention(plan: Plan, number: int) -> None:
         plan.anchors[groups[2]] = number
         plan.verdicts[max(plan.members[group])] = verdict
         merge(plan, group, groups[2])
+    _join_chosen_rows(plan, groups[2])
+
+
+def _join_chosen_rows(plan: Plan, group: int) -> None:
+    """Keys and values that the data choose (BiFormer, section 3.2) are read where they lie while they are
+    packed, which is done once: as a whole they would be far more than what they are chosen from.
+    """
+    nodes = plan.graph.nodes
+    sources = {source_of(plan, name) for one in plan.members[group] for name in nodes[one].operands}
+    for source in sorted(one for one in sources if one is not None):
+        own = plan.group_of[source]
+        name = nodes[source].output
+        if nodes[source].op != "Gather" or own == group or plan.members[own] != [source]:
+            continue
+        readers = [reader for reader, _ in readers_of(plan, name)]
+        is_packed = all(
+            plan.group_of.get(one) == group
+            and plan.roles[one] is Role.PRODUCT
+            and name in behind_views(plan, nodes[one].inputs[1])
+            for one in readers
+        )
+        if name in plan.graph.results or not is_packed:
+            continue
+        verdicts = [ruled(plan, source, one, Verdict(True, CHOSEN, past="read-once")) for one in readers]
+        plan.verdicts[source] = verdicts[0]
+        if all(one.joined for one in verdicts):
+            merge(plan, own, group)
 
 
 def join_chain(plan: Plan, number: int) -> None:

@@ -116,7 +116,16 @@ def written_fastest(body: Graph, name: str) -> int | None:
                 return 1 if node.op == "Conv" else len(shape) - 1
             case Role.ROWS if node.op != "GroupNorm":
                 return int(node["axis"]) % len(shape)
+            case Role.FOLD if _folds_rows(body, node):
+                return len(shape) - 1
     return None
+
+
+def _folds_rows(body: Graph, node: Node) -> bool:
+    """Whether rows are added up (or the like) element by element: so they are read and written."""
+    rank = body.types[node.inputs[0]].rank
+    axes = [int(axis) % rank for axis in node["axes"]] if node.op.startswith("Reduce") else []
+    return bool(axes) and rank - 1 not in axes
 
 
 def _read_demands(body: Graph, name: str) -> Iterator[Demand]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
+from ourcompiler.codegen.band import bands
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.lower import Packed, Value, Workspace, lower
 from ourcompiler.ir.graph import Array, Graph
@@ -23,7 +24,7 @@ def interpret(
     """The results by their public names; raises `AccessError` for a kernel that touches what it must not."""
     whole = optimize(graph, without)
     placement = place(whole, {} if LAYOUT in without else storages(choose(whole)))
-    layouts = placement.storages
+    layouts, read = placement.storages, bands(whole)
     types = dict(whole.types)
     held = {name: laid_out(array, _storage(whole, layouts, name)) for name, array in whole.constants.items()}
     held |= {name: np.asarray(inputs[name]).reshape(-1) for name in whole.inputs}
@@ -35,7 +36,8 @@ def interpret(
         names = (*node.inputs, *node.outputs)
         own = {name: layouts.get(name) or dense(types[name].shape) for name in names}
         known = frozenset(whole.constants) & set(node.inputs)
-        lowered = lower(Group(node.body, own, target, known, WINOGRAD not in without), node)
+        parts = {name: read[name] for name in node.outputs if name in read}
+        lowered = lower(Group(node.body, own, target, known, WINOGRAD not in without, parts), node)
         arrays = []
         for one in lowered.arguments:
             match one:

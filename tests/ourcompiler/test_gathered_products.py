@@ -7,8 +7,10 @@ import pytest
 
 from ourcompiler import reference
 from ourcompiler.build import Builder
+from ourcompiler.errors import CompileError
 from ourcompiler.ir.graph import Array, Graph
 from ourcompiler.ir.types import DType, TensorType
+from ourcompiler.pipeline import optimize
 from ourcompiler.selftest.together import run_all
 from ourcompiler.targets import runnable_here
 
@@ -45,6 +47,73 @@ def attention(*, also_values: bool) -> Graph:
     if also_values:
         (values,) = builder.add("Gather", (values, chosen), axis=0)
     return builder.graph([("o", builder.add("MatMul", (weights, values))[0])])
+
+
+def windows(rows: int, depth: int) -> Graph:
+    """Keys and values of two heads lie side by side in windows of four rows; the data choose windows for
+    both.
+    """
+    builder = Builder()
+    queries = builder.input("x", TensorType(DType.F32, (2, rows, depth)))
+    source = builder.input("y", TensorType(DType.F32, (FROM // 4, 4, 4 * depth)))
+    chosen = builder.input("i", TensorType(DType.I64, (CHOSEN,)))
+    (both,) = builder.add("Gather", (source, chosen), axis=0)
+    (heads,) = builder.add("Reshape", (both,), shape=(4 * CHOSEN, 2, 2, depth))
+    shape = (4 * CHOSEN, 1, 2, depth)
+    parts = [
+        builder.add("Slice", (heads,), starts=(0, at, 0, 0), steps=(1, 1, 1, 1), shape=shape) for at in (0, 1)
+    ]
+    keys, values = (builder.add("Reshape", one, shape=(4 * CHOSEN, 2, depth))[0] for one in parts)
+    (turned,) = builder.add("Transpose", (keys,), perm=(1, 2, 0))
+    (scores,) = builder.add("MatMul", (queries, turned))
+    (weights,) = builder.add("Softmax", (scores,), axis=2)
+    (side,) = builder.add("Transpose", (values,), perm=(1, 0, 2))
+    return builder.graph([("o", builder.add("MatMul", (weights, side))[0])])
+
+
+def test_chosen_keys_and_values_are_one_kernel() -> None:
+    """What both are chosen from is read in place."""
+    graph = optimize(windows(8, DEPTH))
+    assert [node.op for node in graph.nodes] == ["Fused"]
+    assert graph.nodes[0].body is not None
+    assert {"Gather", "Softmax"} <= {node.op for node in graph.nodes[0].body.nodes}
+
+
+def test_chosen_rows_that_another_kernel_reads_lie_in_memory() -> None:
+    builder = Builder()
+    x, y = builder.input("x", matrix(ROWS)), builder.input("y", matrix(FROM))
+    (rows,) = builder.add("Gather", (y, builder.input("i", TensorType(DType.I64, (CHOSEN,)))), axis=0)
+    (turned,) = builder.add("Transpose", (rows,), perm=(1, 0))
+    (weights,) = builder.add("Softmax", builder.add("MatMul", (x, turned)), axis=1)
+    (made,) = builder.add("MatMul", (weights, rows))
+    (total,) = builder.add("ReduceSum", (rows,), axes=(0,), keepdims=False)
+    graph = optimize(builder.graph([("o", made), ("s", total)]))
+    assert len(graph.nodes) >= 3
+
+
+@pytest.mark.parametrize("depth", [DEPTH, 24, 5])
+@pytest.mark.parametrize("name", runnable_here())
+def test_windows_that_the_data_choose(name: str, depth: int, tmp_path: Path) -> None:
+    draw = np.random.default_rng(depth)
+    graphs = {f"{rows} rows": windows(rows, depth) for rows in (1, 4, 9, 70)}
+    inputs = {}
+    for key, graph in graphs.items():
+        shapes = {one: graph.types[one].shape for one in ("x", "y")}
+        drawn = {one: draw.standard_normal(shape, np.float32) for one, shape in shapes.items()}
+        inputs[key] = {**drawn, "i": draw.integers(-FROM // 4, FROM // 4, CHOSEN)}
+    found = run_all(graphs, inputs, tmp_path, target_name=name)
+    for key, graph in graphs.items():
+        exact = reference.run(graph, inputs[key])["o"]
+        assert np.linalg.norm(found[key]["o"] - exact) <= 1e-6 * np.linalg.norm(exact), key
+
+
+def test_an_index_outside_is_told_from_inside_an_attention(tmp_path: Path) -> None:
+    graph = windows(4, DEPTH)
+    inputs = {one: np.zeros(graph.types[one].shape, np.float32) for one in ("x", "y")}
+    for wrong in (FROM // 4, -FROM // 4 - 1):
+        given = {"a": {**inputs, "i": np.full(CHOSEN, wrong)}}
+        with pytest.raises(CompileError, match="outside what it chooses from"):
+            run_all({"a": graph}, given, tmp_path)
 
 
 @pytest.mark.parametrize("name", runnable_here())
