@@ -5,7 +5,8 @@ from fractions import Fraction
 from itertools import combinations
 
 from ourcompiler.codegen.scope import Scope
-from ourcompiler.kernel.ir import Apply, Expr, Kind, Number, apply, splat
+from ourcompiler.ir.types import DType
+from ourcompiler.kernel.ir import Apply, Expr, Kind, Let, Name, Number, apply, splat
 
 Row = Sequence[Fraction]
 
@@ -28,6 +29,17 @@ def combined(scope: Scope, matrix: Sequence[Row], values: Sequence[Expr]) -> lis
         if number not in found:
             found[number] = scope.let(_sum(scope, row, values))
     return [found[number] for number in range(len(rows))]
+
+
+def arithmetic(matrix: Sequence[Row]) -> int:
+    """The instructions that the products take."""
+    scope = Scope()
+    combined(scope, matrix, [Name(f"x{number}", Kind(DType.F32)) for number in range(len(matrix[0]))])
+    return sum(_instructions(one.value) for one in scope.blocks[-1] if isinstance(one, Let))
+
+
+def _instructions(expr: Expr) -> int:
+    return 1 + sum(map(_instructions, expr.arguments)) if isinstance(expr, Apply) else 0
 
 
 def _differ_in_signs(first: Row, second: Row) -> bool:

@@ -3,6 +3,9 @@
 A filter of r taps makes m results from m + r − 1 elements by as many multiplications: the polynomials of both
 are evaluated at points, multiplied there, and interpolated (Toom and Cook; Winograd 1980; Lavin and Gray
 2016, section 4). In two dimensions Y = Aᵀ [(G g Gᵀ) ⊙ (Bᵀ d B)] A.
+
+With stride 2 the outer taps meet every other element, and the one in the middle those between (polyphase
+components): the former are F(m, 2) of elements side by side, the latter are multiplied as they are.
 """
 
 from dataclasses import dataclass
@@ -16,12 +19,15 @@ TAPS = 3
 
 @dataclass(frozen=True, slots=True)
 class Transform:
-    """`image` is Bᵀ (points × points), `weights` G (points × taps), `result` Aᵀ (results × points)."""
+    """`image` is Bᵀ (points × points), `weights` G (points × taps), `result` Aᵀ (results × points); results
+    are those of every `stride`-th element.
+    """
 
     results: int
     image: Matrix
     weights: Matrix
     result: Matrix
+    stride: int = 1
 
     @property
     def points(self) -> int:
@@ -81,15 +87,51 @@ def _both_signs(*points: Fraction) -> tuple[Fraction, ...]:
 
 
 POINTS = {
-    2: _both_signs(Fraction(1)),
-    4: _both_signs(Fraction(2, 3), Fraction(3, 2)),
-    6: _both_signs(Fraction(1, 2), Fraction(1), Fraction(2)),
+    1: {
+        2: _both_signs(Fraction(1)),
+        4: _both_signs(Fraction(2, 3), Fraction(3, 2)),
+        6: _both_signs(Fraction(1, 2), Fraction(1), Fraction(2)),
+    },
+    2: {
+        2: _both_signs(Fraction(1))[1:],
+        3: _both_signs(Fraction(1)),
+        4: _both_signs(Fraction(1, 3), Fraction(3, 2))[1:],
+    },
 }
-"""Points by results along an axis. In pairs of both signs they share half of the arithmetic; among those of
-one digit they amplify errors least (for 4 results 2.3 times less than the usual 1 and 2)."""
+"""Points by stride and by results along an axis. In pairs of both signs they share half of the arithmetic;
+among those of one digit they amplify errors least (for 4 results 2.3 times less than the usual 1 and 2)."""
+
+
+def _every_other(outer: Transform) -> Transform:
+    """Three taps with stride 2, of which those at both ends are `outer`'s: elements, points and results come in
+    turns.
+    """
+    results, zero = outer.results, Fraction(0)
+    count = 2 * results + 1
+
+    def at(places: range, values: Row) -> Row:
+        found = dict(zip(places, values, strict=True))
+        return tuple(found.get(place, zero) for place in range(count))
+
+    even, one = range(0, count, 2), (Fraction(1),)
+    image, weights = [], []
+    for number in range(results + 1):
+        first, last = outer.weights[number]
+        image.append(at(even, outer.image[number]))
+        weights.append((first, zero, last))
+        if number < results:
+            image.append(at(range(2 * number + 1, 2 * number + 2), one))
+            weights.append((zero, Fraction(1), zero))
+    result = []
+    for number, row in enumerate(outer.result):
+        found = list(at(even, row))
+        found[2 * number + 1] = Fraction(1)
+        result.append(tuple(found))
+    return Transform(results, tuple(image), tuple(weights), tuple(result), 2)
 
 
 @cache
-def transform(results: int) -> Transform:
-    """F(results, 3)."""
-    return toom_cook(POINTS[results], results)
+def transform(results: int, stride: int = 1) -> Transform:
+    """F(results, 3), with stride 1 or 2."""
+    points = POINTS[stride][results]
+    return toom_cook(points, results) if stride == 1 else _every_other(toom_cook(points, results, 2))

@@ -10,10 +10,12 @@ shorter.
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
+from functools import cache
 from math import prod, sqrt
 
 import numpy as np
 
+from ourcompiler.codegen.combine import arithmetic
 from ourcompiler.codegen.contraction import Tile, choose_tile, panel_count
 from ourcompiler.codegen.group import Group
 from ourcompiler.codegen.toom_cook import POINTS, TAPS, Transform, transform
@@ -26,14 +28,14 @@ DEPTH_IN_PART = 128
 part of a panel of weights stays in the nearest cache."""
 MOST_ERROR = 2.0
 """What the expected error may be, relative to that of the direct convolution."""
-LEAST_GAIN = 1.2
+LEAST_GAIN = 1.1
 """What the estimate has to promise: it knows no caches."""
 FAR_BYTES = 2.0
 """Weights come from memory, where a byte costs about this many times what it does in the caches."""
 EFFICIENCY = 0.85
 """What products reach of the peak."""
-TRANSFORM_STEPS = 9
-"""Instructions of both passes of a transform for each element of a tile: loads, stores, arithmetic."""
+OTHER_STEPS = 1.2
+"""Instructions of a transform for each load, store and arithmetic one: the rest finds places."""
 FILTER_STEPS = 6
 """The same for each element of a transformed filter, in every run: 4 are counted, and the second cache, where
 they lie until they are multiplied, takes as long as half as many."""
@@ -60,7 +62,9 @@ FILTERS, IMAGE, RESULT = "filters", "image", "result"
 
 @dataclass(frozen=True, slots=True)
 class Shape:
-    """A convolution of 3 × 3 taps: images, channels in and out of each group, sizes of the result."""
+    """A convolution of 3 × 3 taps: images, channels in and out of each group, sizes of the result, and the
+    stride along both axes.
+    """
 
     images: int
     groups: int
@@ -68,6 +72,7 @@ class Shape:
     outputs: int
     height: int
     width: int
+    stride: int = 1
 
     def tiles(self, results: int) -> tuple[int, int, int]:
         """Images, tiles down and across."""
@@ -193,16 +198,20 @@ def plan(group: Group, node: Node) -> Plan | None:
 
 
 def _shape(group: Group, node: Node) -> Shape | None:
-    """The convolution's sizes, if it has 3 × 3 taps side by side and weights that are known."""
+    """The convolution's sizes, if it has 3 × 3 taps side by side, weights that are known, and a stride for which
+    there are matrices.
+    """
     if node.op != "Conv" or node.inputs[1] not in group.constant_inputs:
         return None
     types = group.body.types
     weight, out = types[node.inputs[1]], types[node.output].shape
-    plain = (*node["strides"], *node["dilations"]) == (1, 1, 1, 1)
-    if weight.shape[2:] != (TAPS, TAPS) or weight.dtype is not DType.F32 or not plain:
+    if weight.shape[2:] != (TAPS, TAPS) or weight.dtype is not DType.F32:
+        return None
+    down, across = node["strides"]
+    if down != across or down not in POINTS or tuple(node["dilations"]) != (1, 1):
         return None
     groups = node["group"]
-    return Shape(out[0], groups, weight.shape[1], weight.shape[0] // groups, out[2], out[3])
+    return Shape(out[0], groups, weight.shape[1], weight.shape[0] // groups, out[2], out[3], down)
 
 
 def choose(shape: Shape, target: Target) -> int | None:
@@ -211,8 +220,8 @@ def choose(shape: Shape, target: Target) -> int | None:
     """
     direct = direct_seconds(shape, target)
     rated: list[tuple[float, int | None]] = [(direct, None)]
-    for results in POINTS if shape.inputs >= target.lanes else ():
-        if relative_error(transform(results), shape.inputs) <= MOST_ERROR:
+    for results in POINTS[shape.stride] if shape.inputs >= target.lanes else ():
+        if relative_error(transform(results, shape.stride), shape.inputs) <= MOST_ERROR:
             needed = seconds(shape, results, target)
             if needed * LEAST_GAIN < direct:
                 rated.append((needed, results))
@@ -238,17 +247,29 @@ def direct_seconds(shape: Shape, target: Target) -> float:
 
 def seconds(shape: Shape, results: int, target: Target) -> float:
     """What it takes with tiles of so many results along an axis, about."""
-    rows, points = prod(shape.tiles(results)), transform(results).points ** 2
+    rows, points = prod(shape.tiles(results)), transform(results, shape.stride).points ** 2
     moved = points * rows * (shape.inputs + shape.outputs)
+    steps = transform_steps(transform(results, shape.stride))
+    transformed = rows * (shape.inputs * steps[0] + shape.outputs * steps[1])
     block = min(rows, TILES_IN_BLOCK) * moved // rows
     is_near = 4 * block <= target.l2_bytes
     return shape.groups * (
         points * _product_seconds(rows, shape.inputs, shape.outputs, target)
-        + TRANSFORM_STEPS * moved / _elements_per_second(target)
+        + transformed / _elements_per_second(target)
         + (0.0 if is_near else 2 * 4 * moved / target.bytes_per_second)
         + FILTER_STEPS * points * shape.inputs * shape.outputs / _elements_per_second(target)
         + _far(TAPS**2 * shape.inputs * shape.outputs, target)
     )
+
+
+@cache
+def transform_steps(what: Transform) -> tuple[float, float]:
+    """Instructions for one tile of a channel, of the image there and of the result back, in two passes each."""
+    points, results = what.points, what.results
+    there, back = arithmetic(what.image), arithmetic(what.result)
+    image = 2 * points * (points + there + points)
+    result = points * (points + back + results) + results * (points + back + results)
+    return OTHER_STEPS * image, OTHER_STEPS * result
 
 
 def _elements_per_second(target: Target) -> float:
@@ -274,7 +295,7 @@ def cut(shape: Shape, results: int, target: Target) -> Plan:
     transformed filters take less memory than it does, it goes block by block; else the filters do, panel by
     panel: with all tiles or, where there are few panels, with some.
     """
-    what, count = transform(results), prod(shape.tiles(results))
+    what, count = transform(results, shape.stride), prod(shape.tiles(results))
     tile_bytes = 4 * what.points**2 * (shape.inputs + shape.outputs)
     filters_bytes = 4 * what.points**2 * shape.inputs * shape.outputs
     fewest = FEWEST_TILES if filters_bytes <= NEAR_CACHES * target.l2_bytes else TILES_IN_BLOCK

@@ -74,7 +74,8 @@ def _is_inside(winograd: Winograd, place: Place) -> Expr:
     sizes = winograd.group.body.types[winograd.source].shape[2:]
     found: Expr = Number(True, FLAG)
     for axis, (at, size) in enumerate(zip(place[1:], sizes, strict=True)):
-        begin = plus(times(scope.place(at), what.transform.results), index(-winograd.node["pads"][axis]))
+        step = what.transform.results * what.transform.stride
+        begin = plus(times(scope.place(at), step), index(-winograd.node["pads"][axis]))
         found = apply("and", found, apply("less_equal", index(0), begin, kind=FLAG))
         end = plus(begin, index(what.transform.points))
         found = apply("and", found, apply("less_equal", end, index(size), kind=FLAG))

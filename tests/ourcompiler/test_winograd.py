@@ -33,7 +33,8 @@ from ourcompiler.selftest.together import joined, run_all
 from ourcompiler.targets import Target, runnable_here, target
 from tests.ourcompiler.test_checked_builds import TRAPS, compiled_by_gcc
 
-RESULTS = sorted(POINTS)
+RESULTS = sorted(POINTS[1])
+EACH = [(stride, results) for stride, own in POINTS.items() for results in own]
 TOLERANCE = 1e-5
 
 
@@ -50,9 +51,10 @@ class Case:
     pads: tuple[int, int, int, int] = (1, 1, 1, 1)
     bias: bool = True
     after: str = ""
+    stride: int = 1
 
     def __str__(self) -> str:
-        return f"{self.inputs}-{self.outputs}-{self.height}x{self.width}-{self.groups}-{self.after}"
+        return f"{self.inputs}-{self.outputs}-{self.height}x{self.width}-{self.groups}-{self.after}-{self.stride}"
 
 
 CASES = (
@@ -63,6 +65,9 @@ CASES = (
     Case(1, 8, 4, 3, 1, pads=(2, 1, 0, 3)),
     Case(1, 140, 9, 4, 4, after="before"),
     Case(1, 9, 17, 13, 11, after="nhwc"),
+    Case(2, 16, 20, 14, 9, after="silu", stride=2),
+    Case(1, 24, 24, 8, 15, groups=2, pads=(0, 1, 1, 0), after="residual", stride=2),
+    Case(1, 130, 9, 5, 3, pads=(2, 0, 0, 2), bias=False, after="before", stride=2),
 )
 
 
@@ -81,7 +86,7 @@ def drawn(case: Case, seed: int = 0, *, whole: bool = False) -> tuple[Graph, dic
     (before,) = builder.add("Relu", [x]) if case.after == "before" else (x,)
     weight = builder.constant(array(case.outputs, each, 3, 3, scale=(9 * each) ** -0.5))
     bias = builder.constant(array(case.outputs)) if case.bias else ""
-    facts = {**conv_facts(2, group=case.groups), "pads": case.pads}
+    facts = {**conv_facts(2, group=case.groups, strides=case.stride), "pads": case.pads}
     (y,) = builder.add("Conv", [before, weight, bias], **facts)
     match case.after:
         case "silu":
@@ -94,15 +99,17 @@ def drawn(case: Case, seed: int = 0, *, whole: bool = False) -> tuple[Graph, dic
 
 
 def force(patch: pytest.MonkeyPatch, results: int, order: Order, tiles: int) -> None:
-    """Every convolution with tiles of so many results, in this order, in blocks of about so many tiles."""
-    own = winograd_plan.cut
+    """Every convolution with tiles of so many results (those of the same rank for another stride), in this order,
+    in blocks of about so many tiles.
+    """
+    own, rank = winograd_plan.cut, RESULTS.index(results)
 
     def cut(shape: Shape, results: int, target: Target) -> Plan:
         what = own(shape, results, target)
         block = min(what.tile_count, -(-tiles // what.tile.rows) * what.tile.rows)
         return replace(what, order=order, block=block)
 
-    patch.setattr(winograd_plan, "choose", lambda shape, target: results)
+    patch.setattr(winograd_plan, "choose", lambda shape, target: sorted(POINTS[shape.stride])[rank])
     patch.setattr(winograd_plan, "cut", cut)
 
 
@@ -184,6 +191,7 @@ def test_nothing_outside_memory_is_touched(forced: None, tmp_path: Path) -> None
         pads=st.tuples(*[st.integers(0, 2)] * 4),
         bias=st.booleans(),
         after=st.sampled_from(["", "silu", "residual", "before", "nhwc"]),
+        stride=st.integers(1, 2),
     ).filter(lambda case: case.inputs % case.groups == 0 and case.outputs // case.groups >= 4),
     st.sampled_from(WAYS),
     st.integers(0, 99),
@@ -196,10 +204,13 @@ def test_any_convolution(case: Case, way: tuple[int, Order, int], seed: int) -> 
     assert error_of(found, reference.run(graph, inputs)["y"]) <= TOLERANCE
 
 
-def test_whole_numbers_stay_exact(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """F(2, 3) halves and quarters weights, which are multiples of four here: nothing is rounded."""
-    monkeypatch.setattr(winograd_plan, "choose", lambda shape, target: 2)
-    case = Case(1, 16, 16, 7, 7)
+@pytest.mark.parametrize(("stride", "results"), [(1, 2), (2, 2), (2, 3)])
+def test_whole_numbers_stay_exact(
+    stride: int, results: int, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Points of one halve and quarter weights, which are multiples of four here: nothing is rounded."""
+    monkeypatch.setattr(winograd_plan, "choose", lambda shape, target: results)
+    case = Case(1, 16, 16, 7, 7, stride=stride)
     graph, inputs = drawn(case, whole=True)
     found = run_all({"g": graph}, {"g": inputs}, tmp_path)["g"]["y"]
     np.testing.assert_array_equal(found, reference.run(graph, inputs)["y"])
@@ -208,10 +219,10 @@ def test_whole_numbers_stay_exact(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 fractions = st.fractions(-9, 9, max_denominator=9)
 
 
-@pytest.mark.parametrize("results", RESULTS)
+@pytest.mark.parametrize(("stride", "results"), EACH)
 @given(st.data())
-def test_the_matrices_are_a_convolution(results: int, data: st.DataObject) -> None:
-    what = transform(results)
+def test_the_matrices_are_a_convolution(stride: int, results: int, data: st.DataObject) -> None:
+    what = transform(results, stride)
     image = data.draw(st.lists(fractions, min_size=what.points, max_size=what.points))
     taps = data.draw(st.lists(fractions, min_size=3, max_size=3))
 
@@ -219,7 +230,7 @@ def test_the_matrices_are_a_convolution(results: int, data: st.DataObject) -> No
         return [sum((a * b for a, b in zip(row, values, strict=True)), Fraction(0)) for row in matrix]
 
     products = [a * b for a, b in zip(times(what.image, image), times(what.weights, taps), strict=True)]
-    wanted = [sum(image[at + tap] * taps[tap] for tap in range(3)) for at in range(results)]
+    wanted = [sum(image[stride * at + tap] * taps[tap] for tap in range(3)) for at in range(results)]
     assert times(what.result, products) == wanted
 
 
@@ -255,10 +266,10 @@ def test_a_matrix_times_values(rows: list[list[int]]) -> None:
     assert list(map(value, found)) == wanted
 
 
-@pytest.mark.parametrize("results", RESULTS)
-def test_the_expected_error_is_what_is_seen(results: int) -> None:
+@pytest.mark.parametrize(("stride", "results"), EACH)
+def test_the_expected_error_is_what_is_seen(stride: int, results: int) -> None:
     """Single precision by NumPy, in sums of one element after another, against the direct sum."""
-    what, channels, count = transform(results), 96, 200
+    what, channels, count = transform(results, stride), 96, 200
     random = np.random.default_rng(results)
     image = random.standard_normal((count, channels, what.points, what.points)).astype(np.float32)
     taps = random.standard_normal((channels, 3, 3)).astype(np.float32)
@@ -266,7 +277,8 @@ def test_the_expected_error_is_what_is_seen(results: int) -> None:
     direct = exact.astype(np.float32)
     for row in range(3):
         for column in range(3):
-            seen = image[:, :, row : row + results, column : column + results]
+            down, across = (slice(at, at + stride * results, stride) for at in (row, column))
+            seen = image[:, :, down, across]
             exact += np.einsum("tcij,c->tij", seen, taps[:, row, column], dtype=np.float64)
             for channel in range(channels):
                 direct += seen[:, channel] * taps[channel, row, column]
@@ -290,6 +302,7 @@ def test_what_is_too_inaccurate_is_never_chosen() -> None:
     errors = {one: [relative_error(transform(one), count) for count in (8, 64, 512)] for one in RESULTS}
     assert max(errors[2] + errors[4]) <= MOST_ERROR < min(errors[6])
     assert errors[4][2] < 1 < errors[4][0], "shorter sums make up for the transform"
+    assert all(relative_error(transform(one, 2), 8) <= MOST_ERROR for one in POINTS[2])
 
 
 @pytest.mark.parametrize(
@@ -301,6 +314,8 @@ def test_what_is_too_inaccurate_is_never_chosen() -> None:
         (Shape(1, 1, 1280, 1280, 8, 8), 4),
         (Shape(1, 1, 1280, 1280, 4, 4), None),  # a tile or four are too few for the filters' transform
         (Shape(1, 1, 3, 64, 224, 224), None),
+        (Shape(1, 1, 144, 144, 640, 20, 2), 4),
+        (Shape(1, 1, 3, 64, 112, 112, 2), None),
     ],
 )
 def test_the_rule(shape: Shape, results: int | None) -> None:
@@ -353,9 +368,13 @@ def test_it_can_be_left_out() -> None:
     assert forms_of(conv(pads=1), "winograd")[0].startswith("panels ")
 
 
-@pytest.mark.parametrize("facts", [{"strides": 2}, {"dilations": 2}])
-def test_only_taps_side_by_side(facts: dict[str, int]) -> None:
+@pytest.mark.parametrize("facts", [{"strides": 3}, {"dilations": 2}])
+def test_other_taps_are_multiplied_directly(facts: dict[str, int]) -> None:
     assert forms_of(conv(**facts))[0].startswith("panels ")
+
+
+def test_every_other_result() -> None:
+    assert forms_of(conv(pads=1, strides=2))[0].startswith("filters ")
 
 
 def test_weights_of_the_run_are_not_transformed() -> None:
