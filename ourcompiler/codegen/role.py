@@ -48,11 +48,13 @@ def role(graph: Graph, node: Node) -> Role:
 
 
 def is_product(graph: Graph, node: Node) -> bool:
-    """Whether tiles in registers pay: float32, and more than a column or two."""
+    """Whether tiles in registers pay: float32, and more than a column or two (of a convolution, which reads its
+    image for each: colours are enough).
+    """
     types = [graph.types[name] for name in node.inputs[:2]]
     if any(one.dtype is not DType.F32 for one in types):
         return False
     if node.op == "Conv":
         per_group: int = types[1].shape[0] // node["group"]
-        return per_group >= 4
+        return per_group >= 3
     return types[1].shape[-1] >= 4
