@@ -4,6 +4,7 @@ position's score is read by (Transformer-XL, section 3.3; its shift is a view) l
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 
 from ourcompiler.ir.graph import Graph
 from ourcompiler.ir.index_map import IndexMap
@@ -45,7 +46,7 @@ def bands(graph: Graph) -> dict[str, Band]:
     outputs = {value for _, value in graph.outputs}
     for name, maps in _views(graph).items():
         shape = graph.types[name].shape
-        if name in outputs or maps is None or len(shape) < 2:
+        if name in outputs or maps is None or len(shape) < 2 or not prod(shape):
             continue
         band = min((_band(maps, sign) for sign in (1, -1)), key=lambda one: one.high - one.low)
         if band.share(*shape[-2:]) <= MOST_READ:

@@ -48,8 +48,8 @@ def role(graph: Graph, node: Node) -> Role:
 
 
 def is_product(graph: Graph, node: Node) -> bool:
-    """Whether tiles in registers pay: float32, and more than a column or two (of a convolution, which reads its
-    image for each: colours are enough).
+    """Whether tiles in registers pay: float32, and more than a column or two (of a convolution, which reads
+    its image for each, colours are enough).
     """
     types = [graph.types[name] for name in node.inputs[:2]]
     if any(one.dtype is not DType.F32 for one in types):

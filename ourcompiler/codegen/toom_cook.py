@@ -103,8 +103,8 @@ among those of one digit they amplify errors least (for 4 results 2.3 times less
 
 
 def _every_other(outer: Transform) -> Transform:
-    """Three taps with stride 2, of which those at both ends are `outer`'s: elements, points and results come in
-    turns.
+    """Three taps with stride 2, of which those at both ends are `outer`'s: elements, points and results come
+    in turns.
     """
     results, zero = outer.results, Fraction(0)
     count = 2 * results + 1

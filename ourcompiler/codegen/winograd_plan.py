@@ -198,8 +198,8 @@ def plan(group: Group, node: Node) -> Plan | None:
 
 
 def _shape(group: Group, node: Node) -> Shape | None:
-    """The convolution's sizes, if it has 3 × 3 taps side by side, weights that are known, and a stride for which
-    there are matrices.
+    """The convolution's sizes, if it has 3 × 3 taps side by side, weights that are known, and a stride for
+    which there are matrices.
     """
     if node.op != "Conv" or node.inputs[1] not in group.constant_inputs:
         return None
@@ -264,7 +264,7 @@ def seconds(shape: Shape, results: int, target: Target) -> float:
 
 @cache
 def transform_steps(what: Transform) -> tuple[float, float]:
-    """Instructions for one tile of a channel, of the image there and of the result back, in two passes each."""
+    """Instructions for one tile of a channel: of the image there, of the result back, two passes each."""
     points, results = what.points, what.results
     there, back = arithmetic(what.image), arithmetic(what.result)
     image = 2 * points * (points + there + points)

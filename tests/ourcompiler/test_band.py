@@ -109,6 +109,14 @@ def test_without_a_band_all_is_computed() -> None:
     assert bands(optimize(positions(5, 1, 200))) == {}, "hardly anything is left out"
 
 
+def test_a_value_without_elements_has_no_band() -> None:
+    builder = Builder()
+    (empty,) = builder.add("Relu", (builder.input("x", TensorType(DType.F32, (0, 5))),))
+    (turned,) = builder.add("Transpose", (empty,), perm=(1, 0))
+    (total,) = builder.add("ReduceSum", (turned,), axes=(1,), keepdims=False)
+    assert bands(optimize(builder.graph([("o", total)]))) == {}
+
+
 @given(
     st.sampled_from([1, -1]),
     st.tuples(st.integers(-40, 60), st.integers(0, 40)),

@@ -54,7 +54,8 @@ class Case:
     stride: int = 1
 
     def __str__(self) -> str:
-        return f"{self.inputs}-{self.outputs}-{self.height}x{self.width}-{self.groups}-{self.after}-{self.stride}"
+        sizes = f"{self.inputs}-{self.outputs}-{self.height}x{self.width}"
+        return f"{sizes}-{self.groups}-{self.after}-{self.stride}"
 
 
 CASES = (
@@ -99,8 +100,8 @@ def drawn(case: Case, seed: int = 0, *, whole: bool = False) -> tuple[Graph, dic
 
 
 def force(patch: pytest.MonkeyPatch, results: int, order: Order, tiles: int) -> None:
-    """Every convolution with tiles of so many results (those of the same rank for another stride), in this order,
-    in blocks of about so many tiles.
+    """Every convolution with tiles of so many results (those of the same rank for another stride), in this
+    order, in blocks of about so many tiles.
     """
     own, rank = winograd_plan.cut, RESULTS.index(results)
 
