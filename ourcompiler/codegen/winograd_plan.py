@@ -30,6 +30,8 @@ MOST_ERROR = 2.0
 """What the expected error may be, relative to that of the direct convolution."""
 LEAST_GAIN = 1.1
 """What the estimate has to promise: it knows no caches."""
+LEAST_MORE = 1.05
+"""What larger tiles have to promise: they round more, and more is in memory at once."""
 FAR_BYTES = 2.0
 """Weights come from memory, where a byte costs about this many times what it does in the caches."""
 EFFICIENCY = 0.85
@@ -215,17 +217,17 @@ def _shape(group: Group, node: Node) -> Shape | None:
 
 
 def choose(shape: Shape, target: Target) -> int | None:
-    """Results of a tile along an axis, the cheapest of those that are accurate enough; None for the direct
-    convolution.
+    """Results of a tile along an axis, of those that are accurate enough the cheapest, or hardly more and
+    smaller; None for the direct convolution.
     """
-    direct = direct_seconds(shape, target)
-    rated: list[tuple[float, int | None]] = [(direct, None)]
+    most = direct_seconds(shape, target) / LEAST_GAIN
+    chosen = None
     for results in POINTS[shape.stride] if shape.inputs >= target.lanes else ():
         if relative_error(transform(results, shape.stride), shape.inputs) <= MOST_ERROR:
             needed = seconds(shape, results, target)
-            if needed * LEAST_GAIN < direct:
-                rated.append((needed, results))
-    return min(rated, key=lambda one: one[0])[1]
+            if needed < most:
+                most, chosen = needed / LEAST_MORE, results
+    return chosen
 
 
 def relative_error(what: Transform, inputs: int) -> float:
@@ -256,10 +258,19 @@ def seconds(shape: Shape, results: int, target: Target) -> float:
     return shape.groups * (
         points * _product_seconds(rows, shape.inputs, shape.outputs, target)
         + transformed / _elements_per_second(target)
-        + (0.0 if is_near else 2 * 4 * moved / target.bytes_per_second)
+        + (0.0 if is_near else 4 * moved / target.bytes_per_second)
+        + _filters_again(cut(shape, results, target), target)
         + FILTER_STEPS * points * shape.inputs * shape.outputs / _elements_per_second(target)
         + _far(TAPS**2 * shape.inputs * shape.outputs, target)
     )
+
+
+def _filters_again(what: Plan, target: Target) -> float:
+    """Reading the filters of a group for each block of tiles, where no cache that is near holds them."""
+    found = 4 * what.point_count * what.filters_step
+    if what.order is not Order.TILES or found <= NEAR_CACHES * target.l2_bytes:
+        return 0.0
+    return -(-what.tile_count // what.block) * found / target.bytes_per_second
 
 
 @cache
