@@ -311,7 +311,7 @@ def cut(shape: Shape, results: int, target: Target) -> Plan:
     filters_bytes = 4 * what.points**2 * shape.inputs * shape.outputs
     fewest = FEWEST_TILES if filters_bytes <= NEAR_CACHES * target.l2_bytes else TILES_IN_BLOCK
     shared = -(-count * shape.groups // LEAST_TASKS)
-    wanted = max(TILES_IN_BLOCK, target.l2_bytes // tile_bytes)
+    wanted = max(fewest, target.l2_bytes // tile_bytes)
     tile = choose_tile(count, shape.outputs, target.lanes, target.registers)
     alone = Plan(shape, what, tile, Order.GROUPS, count)
     if shape.groups >= MANY_GROUPS and alone.own_bytes <= target.l2_bytes:
