@@ -63,7 +63,7 @@ def _join_chosen_rows(plan: Plan, group: int) -> None:
         if name in plan.graph.results or not is_packed:
             continue
         verdicts = [ruled(plan, source, one, Verdict(True, CHOSEN, past="read-once")) for one in readers]
-        plan.verdicts[source] = verdicts[0]
+        plan.verdicts[source] = next((one for one in verdicts if not one.joined), verdicts[0])
         if all(one.joined for one in verdicts):
             merge(plan, own, group)
 
