@@ -114,20 +114,20 @@ def turn_panel(
     def read(elements: Elements, k: Expr, j: Expr) -> Expr:
         return read_row(elements, scope.dim(depth, k), j)
 
-    gathered = ""
-    if apart == CHOSEN:
-        gathered = _gather(group, scope, tile, whole, blocks, read_row)
+    gathered = _gather(group, scope, tile, whole, blocks, read_row) if apart == CHOSEN else ""
+
+    def rows_at(k: Expr, j: Expr) -> Load:
+        if gathered:
+            return Load(gathered, plus(times(j, blocks), k), Kind(DType.F32, lanes), blocks)
+        at = seen_place(group, scope, lambda elements: read(elements, k, j))
+        assert at is not None
+        return Load(at[0], scope.place(at[1]), Kind(DType.F32, lanes), apart)
+
     with (
         scope.loop(index(0), whole, lanes, "j") as j,
         scope.loop(index(0), index(blocks), lanes, "k") as k,
     ):
-        if gathered:
-            rows = Load(gathered, plus(times(j, blocks), k), Kind(DType.F32, lanes), blocks)
-        else:
-            at = seen_place(group, scope, lambda elements: read(elements, k, j))
-            assert at is not None
-            rows = Load(at[0], scope.place(at[1]), Kind(DType.F32, lanes), apart)
-        scope.emit(Turn(buffer, place(k, j), tile.columns, rows))
+        scope.emit(Turn(buffer, place(k, j), tile.columns, rows_at(k, j)))
     for columns, begin in (((index(0), whole), blocks), ((whole, width), 0)):
         if begin < depth and columns[0] != columns[1]:
             with (
@@ -136,11 +136,18 @@ def turn_panel(
             ):
                 scope.emit(Store(buffer, place(k, j), read(group.elements(scope), k, j)))
     if what.columns % tile.columns:
-        with (
-            scope.loop(width, index(tile.columns), 1, "j") as j,
-            scope.loop(index(0), index(depth), 1, "k") as k,
-        ):
-            scope.emit(Store(buffer, place(k, j), Number(0.0, Kind(DType.F32))))
+        _clear_columns(scope, buffer, place, (width, index(tile.columns)), depth)
+
+
+def _clear_columns(
+    scope: Scope, buffer: str, place: Callable[[Expr, Expr], Expr], columns: tuple[Expr, Expr], depth: int
+) -> None:
+    """Columns beyond the last are 0."""
+    with (
+        scope.loop(*columns, 1, "j") as j,
+        scope.loop(index(0), index(depth), 1, "k") as k,
+    ):
+        scope.emit(Store(buffer, place(k, j), Number(0.0, Kind(DType.F32))))
 
 
 def _gather(
