@@ -179,7 +179,7 @@ def explain(
         kernels_left=len(program.steps),
         kernels_in_paper=PAPER_KERNELS.get(network),
         distinct_kernels=len(program.kernels),
-        copies=sum(is_copy(final, number) for number in range(len(final.nodes))),
+        copies=kinds["copy"],
         kernels=dict(kinds.most_common()),
         views=sum(node.op == "View" for one in final.nodes if one.body for node in one.body.nodes),
         layouts=tuple((one.name, str(one.storage.place), one.reason) for one in choices),
@@ -256,9 +256,3 @@ def _memory_layout(one: Chosen) -> MemoryLayout:
         tuple(f"{', '.join(map(str, copy.serves))} for {', '.join(copy.readers)}" for copy in one.copies),
         one.reason,
     )
-
-
-def is_copy(graph: Graph, number: int) -> bool:
-    """Whether a kernel does nothing but move elements."""
-    node = graph.nodes[number]
-    return node.op == FUSED and node.body is not None and all(one.op in MOVING for one in node.body.nodes)

@@ -250,8 +250,8 @@ def buffers_used(kernel: Kernel) -> set[str]:
 
 def _name(kind: Role, anchor: Node | None, group: Group, kernel: Kernel, otherwise: str) -> str:
     """`<anchor>_<shape of the result>_<digest>`: see docs/kernels.md for the grammar."""
-    only_views = all(node.op == "View" for node in group.body.nodes)
-    what = otherwise or ("copy" if only_views else anchor.op if anchor else kind.value)
+    only_moves = all(node.op in ("View", "Concat") for node in group.body.nodes)
+    what = otherwise or ("copy" if only_moves else anchor.op if anchor else kind.value)
     shape = "x".join(map(str, group.body.types[group.written[0]].shape)) or "1"
     digest = hashlib.sha256(text.show(replace(kernel, name="kernel")).encode()).hexdigest()[:10]
     return f"{what.lower()}_{shape}_{digest}"

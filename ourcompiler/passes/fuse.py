@@ -107,8 +107,9 @@ def _grown(graph: Graph, judge: Judge, chosen: Order, watch: Watch | None) -> Pl
 
 
 def is_in_place(plan: Plan, number: int) -> bool:
-    """Whether producers can write the parts of a Concat where they belong, all but one at most. Parts that
-    are all computed element by element can as well be computed where the whole is read.
+    """Whether producers can write the parts of a Concat where they belong, all but one at most: none but
+    all where its reader can choose among the parts itself. Parts that are all computed element by element can
+    as well be computed where the whole is read.
     """
     node = fused(plan.graph, [plan.graph.nodes[number]])
     taken = {one: "" for other in plan.in_place for one in _sources(plan, other)}
@@ -119,17 +120,24 @@ def is_in_place(plan: Plan, number: int) -> bool:
             taken[part.source] = ""
             fitting += 1
             anchored += _ends_anchor(plan, source_of(plan, part.source))
-    copied = 0 if _joins_a_product(plan, number) else concat.MOST_COPIED
+    copied = 0 if _joins_its_reader(plan, number) else concat.MOST_COPIED
     return anchored > 0 and 0 < fitting >= len(found) - copied
 
 
-def _joins_a_product(plan: Plan, number: int) -> bool:
-    """Whether the joined value could be packed by the one product that reads it, without being in memory."""
-    readers = readers_of(plan, plan.graph.nodes[number].output)
+def _joins_its_reader(plan: Plan, number: int) -> bool:
+    """Whether the joined value need not be in memory: the one product that reads it could pack it, or the
+    one operator that computes element by element choose among its parts.
+    """
+    node = plan.graph.nodes[number]
+    readers = readers_of(plan, node.output)
     if len(readers) != 1 or readers[0][0] < 0:
         return False
-    reader = readers[0][0]
-    return plan.roles[reader] is Role.PRODUCT and packs_once(plan, number, plan.graph.nodes[reader])
+    reader, direct = readers[0]
+    other = plan.graph.nodes[reader]
+    if plan.roles[reader] is Role.POINTWISE:
+        is_alike = plan.graph.types[other.output].shape == plan.graph.types[node.output].shape
+        return direct and is_alike and other.op not in INLINE
+    return plan.roles[reader] is Role.PRODUCT and packs_once(plan, number, other)
 
 
 def _ends_anchor(plan: Plan, number: int | None) -> bool:

@@ -10,6 +10,7 @@ import pytest
 
 from ourcompiler import reference
 from ourcompiler.build import Builder
+from ourcompiler.compile import program_of
 from ourcompiler.ir.graph import Graph
 from ourcompiler.ir.types import DType, TensorType
 from ourcompiler.ops.table import Mapping5
@@ -20,8 +21,9 @@ from ourcompiler.passes.judge import Judge
 from ourcompiler.passes.kinds import kind_of
 from ourcompiler.pipeline import optimize, states
 from ourcompiler.selftest.compare import drawn, failures, largest_error, nudged
-from ourcompiler.selftest.random_graphs import draw
+from ourcompiler.selftest.random_graphs import Drawn, draw
 from ourcompiler.selftest.tour import network
+from ourcompiler.targets import target
 
 GRAPHS, COMPILED = 120, 40
 MANY = Mapping5.MANY_TO_MANY
@@ -163,3 +165,27 @@ def test_what_joins_a_product_late_is_element_by_element_to_the_end() -> None:
     plan = planned(before_fusion(graph), Judge(table=replace(standard(), order=Order.SEEDS)))
     groups = [{plan.graph.nodes[one].op for one in members} for members in plan.members.values()]
     assert not any({"MatMul", "Softmax"} <= ops for ops in groups)
+
+
+@pytest.mark.parametrize("is_summed", [True, False])
+def test_a_part_that_nobody_makes_is_copied_only_where_the_reader_cannot_choose(
+    is_summed: bool, tmp_path: Path
+) -> None:
+    """A class token in front of what a product makes, as vision transformers have it: the sum with positions
+    reads both where they are; where a product and the sum behind it read the whole, it is written.
+    """
+    builder = Builder("token")
+    token = builder.constant(np.full((1, 24), 0.5, np.float32), "token")
+    x = builder.input("x", TensorType(DType.F32, (8, 24)))
+    weight = builder.constant(np.linspace(-1, 1, 576, dtype=np.float32).reshape(24, 24), "w")
+    (made,) = builder.add("MatMul", (x, weight))
+    (whole,) = builder.add("Concat", (token, made), axis=0)
+    if is_summed:
+        (whole,) = builder.add("Add", (whole, builder.constant(np.ones((9, 24), np.float32), "positions")))
+    (again,) = builder.add("MatMul", (whole, weight))
+    graph = builder.graph([("y", builder.add("Add", (again, whole))[0])])
+    program = program_of(optimize(graph), target("host"))
+    kinds = [step.kernel.partition("_")[0] for step in program.steps]
+    assert kinds == ["matmul", "pointwise" if is_summed else "copy", "matmul"]
+    rows = np.random.default_rng(5).standard_normal((8, 24), np.float32)
+    assert failures({"token": Drawn(graph, {"x": rows})}, tmp_path) == {}
