@@ -161,12 +161,16 @@ every step (4 × 3 tiles of AVX2 at half the speed).
 
 
 @cache
-def choose_tile(rows: int, columns: int, lanes: int, registers: int, *, height: int = 0) -> Tile:
+def choose_tile(
+    rows: int, columns: int, lanes: int, registers: int, *, height: int = 0, multiple: int = 1
+) -> Tile:
     """The tile of the fewest cycles for one step of the depth, over all tiles of the matrix; with a given
-    number of rows if that is not 0.
+    number of rows if that is not 0, or a multiple of one.
     """
     possible = _possible(lanes, registers - SPARE_REGISTERS, height)
-    return min(possible, key=lambda tile: _cycles(tile, rows, columns))
+    return min(
+        (one for one in possible if one.rows % multiple == 0), key=lambda tile: _cycles(tile, rows, columns)
+    )
 
 
 def tiles_by_cycles(rows: int, columns: int, lanes: int, registers: int) -> list[Tile]:

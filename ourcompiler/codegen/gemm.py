@@ -5,9 +5,8 @@ For every tile, `rows` numbers of the left are multiplied with `vectors` vectors
 computed from the tile while it is in the nearest cache.
 """
 
-from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import gcd
 
 from ourcompiler.codegen.band import Band
@@ -15,13 +14,18 @@ from ourcompiler.codegen.contraction import (
     Contraction,
     Place,
     Tile,
-    bias_of,
     choose_tile,
     contraction,
     last_tiles,
 )
-from ourcompiler.codegen.element import Elements, Index, Lane, NotInLanesError
 from ourcompiler.codegen.gemm_fetch import fetch_results
+from ourcompiler.codegen.gemm_finish import (
+    Panel,
+    finish_in_registers,
+    finish_tile,
+    following,
+    lies_along_rows,
+)
 from ourcompiler.codegen.gemm_left import (
     direct_place,
     left_rows,
@@ -36,7 +40,6 @@ from ourcompiler.codegen.gemm_parts import (
     ahead,
     clear,
     depth_in_part,
-    group_sinks,
     is_deep,
     is_far,
     make_cut,
@@ -47,11 +50,10 @@ from ourcompiler.codegen.gemm_parts import (
 from ourcompiler.codegen.gemm_right import pack_right_phase
 from ourcompiler.codegen.gemm_steps import add_products
 from ourcompiler.codegen.group import Group
-from ourcompiler.codegen.lanes import sweep
-from ourcompiler.codegen.nest import COSTLY, store, vector_end
+from ourcompiler.codegen.lanes import FEWEST_LANES
 from ourcompiler.codegen.scope import Scope, delinear_names
-from ourcompiler.ir.graph import ABSENT, Node
-from ourcompiler.ir.index import ZERO, Affine, Dim, Space, constant
+from ourcompiler.ir.graph import Node
+from ourcompiler.ir.index import ZERO, Affine, Space, constant
 from ourcompiler.kernel.ir import (
     FLAG,
     TASK,
@@ -59,10 +61,8 @@ from ourcompiler.kernel.ir import (
     Kernel,
     Kind,
     Load,
-    Name,
     Number,
     Phase,
-    Statement,
     Store,
     apply,
     index,
@@ -70,25 +70,8 @@ from ourcompiler.kernel.ir import (
     splat,
     times,
 )
-from ourcompiler.ops.catalogue import OPS
-from ourcompiler.ops.table import Pointwise
 from ourcompiler.targets import Target
 from ourcompiler.tilings import LEFTS, RIGHTS, Problem, Tiling, depth_text
-
-MOST_LIGHT = 4
-"""Operators after a product that are computed from registers."""
-
-
-@dataclass(frozen=True, slots=True)
-class Panel:
-    """One panel of the right side: which one, and how many columns it has, if all turns agree about it."""
-
-    number: Affine
-    columns: int | None
-
-    def vectors(self, tile: Tile) -> int:
-        """Vectors that have a column."""
-        return tile.vectors if self.columns is None else -(-self.columns // tile.lanes)
 
 
 def lower_tiles(gemm: Gemm) -> Phase:
@@ -225,44 +208,15 @@ def _tile(
         with scope.when(is_last):
             fetch_results(gemm, batch, panel.number, row, height)
     add_products(gemm, batch, panel.number, row, first, part, totals)
-    at_end = None if is_last is None else _finish_in_registers(gemm, batch, panel, row, totals)
+    at_end = None if is_last is None else finish_in_registers(gemm, batch, panel, row, totals)
     with scope.block() as kept:
         for number, one_row in enumerate(totals):
             for vector, value in enumerate(one_row):
                 scope.emit(Store(gemm.result, place(number, vector), value))
         if is_last is not None and at_end is None:
             with scope.when(is_last):
-                _finish_tile(gemm, batch, panel, row, height, _held_row(gemm, row, first, part))
+                finish_tile(gemm, batch, panel, row, height, _held_row(gemm, row, first, part))
     scope.choose(is_last, at_end, tuple(kept))
-
-
-def _finish_in_registers(
-    gemm: Gemm, batch: Place, panel: Panel, row: Affine, totals: Sequence[Sequence[Name]]
-) -> tuple[Statement, ...] | None:
-    """What follows, for a tile of whole vectors that are still in registers; None where that does not pay."""
-    scope, tile = gemm.scope, gemm.tile
-    if panel.columns is None or panel.columns % tile.lanes or not _is_light(gemm):
-        return None
-    with scope.block() as body:
-        try:
-            for number, values in enumerate(totals):
-                own = scope.space.add(row, constant(number))
-                rows = _row_index(gemm, batch, own)
-                for vector, value in enumerate(values):
-                    inner = scope.dim(tile.columns, index(vector * tile.lanes))
-                    lane = Lane(len(scope.extents) - 1, tile.lanes, True)
-                    _finish_one(gemm, batch, panel.number, rows, (own, ZERO), inner, lane, value)
-        except NotInLanesError:
-            return None
-    return tuple(body)
-
-
-def _is_light(gemm: Gemm) -> bool:
-    """Whether what follows is a few operators that need few registers."""
-    nodes = [node for node in _following(gemm) if node.op != "View"]
-    return len(nodes) <= MOST_LIGHT and all(
-        node.op not in COSTLY and isinstance(OPS[node.op].code, Pointwise) for node in nodes
-    )
 
 
 def _band(gemm: Gemm) -> Band | None:
@@ -270,24 +224,12 @@ def _band(gemm: Gemm) -> Band | None:
     what, written = gemm.what, gemm.group.written
     if len(written) != 1 or written[0] not in gemm.group.bands or len(what.rows) != 1:
         return None
-    if any(node.op == "View" for node in _following(gemm)):
+    if any(node.op == "View" for node in following(gemm)):
         return None
     space = Space((*what.batch, what.row_count, what.columns))
     *batch, row, column = space.dims()
     is_same = what.out(space, tuple(batch), (row,), column)[-2:] == (row, column)
     return gemm.group.bands[written[0]] if is_same else None
-
-
-def _following(gemm: Gemm) -> list[Node]:
-    """Nodes between the product and what is stored of its tiles."""
-    producers, found = gemm.group.body.producers, list[Node]()
-    wanted = list(gemm.sinks or gemm.group.written)
-    while wanted:
-        node = producers.get(wanted.pop())
-        if node is not None and node is not gemm.node and node not in found:
-            found.append(node)
-            wanted += node.operands
-    return found
 
 
 def _held_row(gemm: Gemm, row: Affine, first: Expr, part: Part | None) -> Affine:
@@ -297,90 +239,6 @@ def _held_row(gemm: Gemm, row: Affine, first: Expr, part: Part | None) -> Affine
     scope, space = gemm.scope, gemm.scope.space
     block = space.multiply(scope.dim(gemm.what.row_count, first), -1)
     return space.add(part.before, space.add(row, block))
-
-
-def _finish_tile(gemm: Gemm, batch: Place, panel: Panel, row: Affine, height: int, held: Affine) -> None:
-    """What follows, for the rows of a tile, of which `held` is the first one of those that are kept."""
-    space = gemm.scope.space
-    with gemm.scope.axis(height, "i") as number:
-        _finish_at(gemm, batch, panel, space.add(row, number), space.add(held, number))
-
-
-def _finish_at(gemm: Gemm, batch: Place, panel: Panel, row: Affine, offset: Affine) -> None:
-    """What follows, for one row, which is the one of that number in the nearest cache."""
-    _finish_row(gemm, batch, panel, _row_index(gemm, batch, row), (row, offset))
-
-
-def _row_index(gemm: Gemm, batch: Place, row: Affine) -> Place:
-    """A row as an index along its axes."""
-    scope, what = gemm.scope, gemm.what
-    flat = scope.dim(what.row_count, scope.let(scope.place(row), "o")) if row.terms else row
-    rows = scope.space.delinear(flat, what.rows)
-    if _goes_evenly(gemm, batch, rows):
-        return rows
-    return tuple(
-        scope.dim(extent, scope.let(scope.place(one), "o")) if one.terms else one
-        for one, extent in zip(rows, what.rows, strict=True)
-    )
-
-
-def _goes_evenly(gemm: Gemm, batch: Place, rows: Place) -> bool:
-    """Whether results lie in memory as rows follow one another, so that nothing has to be divided."""
-    scope = gemm.scope
-    where = gemm.what.out(scope.space, batch, rows, ZERO)
-    places = [to(where) for _, to in (gemm.sinks or group_sinks(gemm.group, scope)).values()]
-    return all(isinstance(atom, Dim) for place in places for atom, _ in place.terms)
-
-
-def _finish_row(gemm: Gemm, batch: Place, panel: Panel, rows: Place, row: tuple[Affine, Affine]) -> None:
-    scope, tile, columns = gemm.scope, gemm.tile, gemm.what.columns
-    lanes = next((one for one in (16, 8, 4) if one <= min(tile.lanes, columns)), 1)
-    if panel.columns is None:
-        begin = scope.let(times(scope.place(panel.number), tile.columns), "n")
-        width = scope.let(apply("min", index(tile.columns), apply("sub", index(columns), begin)), "n")
-        whole = width if columns % lanes == 0 else vector_end(scope, index(0), width, lanes)
-    else:
-        width, whole = index(panel.columns), index(panel.columns - panel.columns % lanes)
-
-    def visit(inner: Affine, lane: Lane | None) -> None:
-        _finish_one(gemm, batch, panel.number, rows, row, inner, lane)
-
-    sweep(scope, (index(0), whole, width), min(tile.columns, columns), lanes, visit)
-
-
-def _finish_one(
-    gemm: Gemm,
-    batch: Place,
-    panel: Affine,
-    rows: Place,
-    at: tuple[Affine, Affine],
-    inner: Affine,
-    lane: Lane | None,
-    total: Name | None = None,
-) -> None:
-    row, offset = at
-    scope, tile, group = gemm.scope, gemm.tile, gemm.group
-    space = scope.space
-    column = space.add(space.multiply(panel, tile.columns), inner)
-    where = gemm.what.out(space, batch, rows, column)
-    from_tile = space.add(space.multiply(offset, tile.columns), inner)
-
-    def ready(elements: Elements, place: Index) -> Expr:
-        assert place == where, "what follows a product is element by element"
-        value: Expr = total or elements.load(gemm.result, from_tile, F32)
-        if gemm.factor is not None:
-            value = apply("mul", value, splat(gemm.factor(row), value.kind.lanes))
-        bias = bias_of(gemm.node)
-        if bias != ABSENT:
-            other = elements.at(bias, (place[1],))
-            value = apply("add", value, splat(other, value.kind.lanes))
-        return value
-
-    elements = group.elements(scope, {gemm.node.output: ready}, lane)
-    for name, (buffer, to) in (gemm.sinks or group_sinks(group, scope)).items():
-        found = elements.at(name, where)
-        place = to(where)
-        store(scope, buffer, place, found, elements.step(place), lane)
 
 
 def is_packed(group: Group, node: Node) -> bool:
@@ -395,7 +253,9 @@ def plan(group: Group, node: Node) -> tuple[Contraction, Tile, bool]:
     found = group.target.tilings.get(problem(what, packed_left, is_packed(group, node)))
     if found is not None:
         return what, Tile(found.tile_rows, found.tile_vectors, group.target.lanes), packed_left
-    tile = choose_tile(what.row_count, what.columns, group.target.lanes, group.target.registers)
+    lanes, registers = group.target.lanes, group.target.registers
+    multiple = FEWEST_LANES if lies_along_rows(group, what) else 1
+    tile = choose_tile(what.row_count, what.columns, lanes, registers, multiple=multiple)
     return what, tile, packed_left
 
 
