@@ -104,9 +104,9 @@ def _finish_columns(gemm: Gemm, batch: Place, panel: Panel, row: Affine, height:
     """What follows, for a tile column by column, so that lanes are rows and are written side by side."""
     scope, tile = gemm.scope, gemm.tile
     lanes = next(one for one in (16, 8, FEWEST_LANES) if one <= min(tile.lanes, height))
-    first, after = row, gemm.what.row_count - height + 1
-    if row.terms:  # of which it is known that the others follow
-        first = scope.dim(after, scope.let(scope.place(row), "o"))
+    first = row
+    if row.terms:  # the last row of the tile is one of the matrix, so no index along the rows runs over
+        first = scope.dim(gemm.what.row_count - height + 1, scope.let(scope.place(row), "o"))
     kept = scope.dim(gemm.cut.row_block * gemm.cut.panel_block, scope.let(scope.place(held), "held"))
 
     def visit_rows(inner: Affine, number: Affine, lane: Lane | None) -> None:

@@ -101,7 +101,7 @@ def written(statements: Sequence[Statement]) -> Iterator[Store]:
 
 
 def test_neighbouring_pixels_are_written_together() -> None:
-    """Of 81 pixels all but one of a row's end."""
+    """In vectors of pixels, where every channel's next number would be written alone otherwise."""
     graph, _ = Case(20, (9, 9), 40).graph()
     program = program_of(optimize(graph), target("avx512"))
     (kernel,) = program.kernels.values()
