@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import Enum
 from functools import cache
-from math import prod, sqrt
+from math import ceil, prod, sqrt
 
 import numpy as np
 
@@ -43,10 +43,13 @@ FILTER_STEPS = 6
 they lie until they are multiplied, takes as long as half as many."""
 PACKING_STEPS = 3
 """Instructions for each element of the image that the direct convolution copies for each tap."""
-TILES_IN_BLOCK = 64
-"""Tiles that a task takes at least, where there are as many: all filters go by once for each block."""
+READS_IN_BLOCK = 6
+"""All filters go by once for each block of tiles: multiplying with them takes at least so many times as long
+as reading them, where there are enough tiles."""
 FEWEST_TILES = 32
-"""The same where all filters stay in a cache, or are transformed by the task itself."""
+"""Tiles of a block where all filters stay in a cache, or are transformed by the task itself."""
+USUAL_BLOCK = 64
+"""Tiles of a block as the estimate takes them, to tell whether they stay in the second cache."""
 NEAR_CACHES = 4
 """Second caches that such filters may take: they are read from the third then."""
 LEAST_TASKS = 8
@@ -253,7 +256,7 @@ def seconds(shape: Shape, results: int, target: Target) -> float:
     moved = points * rows * (shape.inputs + shape.outputs)
     steps = transform_steps(transform(results, shape.stride))
     transformed = rows * (shape.inputs * steps[0] + shape.outputs * steps[1])
-    block = min(rows, TILES_IN_BLOCK) * moved // rows
+    block = min(rows, USUAL_BLOCK) * moved // rows
     is_near = 4 * block <= target.l2_bytes
     return shape.groups * (
         points * _product_seconds(rows, shape.inputs, shape.outputs, target)
@@ -300,6 +303,11 @@ def _far(count: int, target: Target) -> float:
     return FAR_BYTES * 4 * count / target.bytes_per_second
 
 
+def tiles_in_block(target: Target) -> int:
+    """Tiles that a task takes at least where it reads filters from afar, four bytes for two operations."""
+    return ceil(READS_IN_BLOCK * 4 / 2 * target.flops_per_second / target.bytes_per_second)
+
+
 def cut(shape: Shape, results: int, target: Target) -> Plan:
     """Many groups go one by one, if all of one stays in the second cache. Blocks of tiles stay there too, but
     have no fewer tiles than pay for reading all filters. If the image is large enough for that, and
@@ -309,7 +317,8 @@ def cut(shape: Shape, results: int, target: Target) -> Plan:
     what, count = transform(results, shape.stride), prod(shape.tiles(results))
     tile_bytes = 4 * what.points**2 * (shape.inputs + shape.outputs)
     filters_bytes = 4 * what.points**2 * shape.inputs * shape.outputs
-    fewest = FEWEST_TILES if filters_bytes <= NEAR_CACHES * target.l2_bytes else TILES_IN_BLOCK
+    is_near = filters_bytes <= NEAR_CACHES * target.l2_bytes
+    fewest = FEWEST_TILES if is_near else tiles_in_block(target)
     shared = -(-count * shape.groups // LEAST_TASKS)
     wanted = max(fewest, target.l2_bytes // tile_bytes)
     tile = choose_tile(count, shape.outputs, target.lanes, target.registers)

@@ -18,7 +18,15 @@ from ourcompiler.codegen import winograd_plan
 from ourcompiler.codegen.combine import combined
 from ourcompiler.codegen.scope import Scope
 from ourcompiler.codegen.toom_cook import POINTS, toom_cook, transform
-from ourcompiler.codegen.winograd_plan import MOST_ERROR, Order, Plan, Shape, choose, relative_error
+from ourcompiler.codegen.winograd_plan import (
+    MOST_ERROR,
+    READS_IN_BLOCK,
+    Order,
+    Plan,
+    Shape,
+    choose,
+    relative_error,
+)
 from ourcompiler.compile import program_of
 from ourcompiler.ir.graph import Array, Graph
 from ourcompiler.ir.types import DType, TensorType
@@ -30,7 +38,7 @@ from ourcompiler.selftest.compare import error_of
 from ourcompiler.selftest.interpret import interpret
 from ourcompiler.selftest.standalone import run_program
 from ourcompiler.selftest.together import joined, run_all
-from ourcompiler.targets import Target, runnable_here, target
+from ourcompiler.targets import Target, runnable_here, target, targets
 from tests.ourcompiler.test_checked_builds import TRAPS, compiled_by_gcc
 
 RESULTS = sorted(POINTS[1])
@@ -326,7 +334,7 @@ def test_the_rule(shape: Shape, results: int | None) -> None:
 @pytest.mark.parametrize(
     ("shape", "order", "blocks"),
     [
-        (Shape(1, 1, 128, 128, 256, 256), Order.TILES, 63),
+        (Shape(1, 1, 128, 128, 256, 256), Order.TILES, 114),
         (Shape(1, 1, 512, 512, 64, 64), Order.CHANNELS, 1),  # too few blocks of enough tiles
         (Shape(1, 1, 1024, 1024, 84, 84), Order.CHANNELS, 1),  # filters are larger than the image
         (Shape(1, 1, 64, 64, 40, 40), Order.CHANNELS, 1),
@@ -339,6 +347,19 @@ def test_the_rule(shape: Shape, results: int | None) -> None:
 def test_how_work_is_cut(shape: Shape, order: Order, blocks: int) -> None:
     what = winograd_plan.cut(shape, 4, target("avx2"))
     assert (what.order, -(-what.tile_count // what.block)) == (order, blocks)
+
+
+def test_slower_processors_take_smaller_blocks() -> None:
+    """Who reads filters from afar has as many tiles as hide that, and no more: they are a task's memory."""
+    shape = Shape(1, 1, 256, 256, 128, 128)
+    for one in targets().values():
+        what = winograd_plan.cut(shape, 4, one)
+        multiplied = 2 * what.block * shape.inputs * shape.outputs / one.flops_per_second
+        read = 4 * shape.inputs * shape.outputs / one.bytes_per_second
+        extra = what.tile.rows / what.block
+        assert READS_IN_BLOCK <= multiplied / read <= READS_IN_BLOCK * (1 + extra) + 1
+    fast, slow = (winograd_plan.cut(shape, 4, target(name)) for name in ("avx512", "avx2"))
+    assert slow.own_bytes < 0.6 * fast.own_bytes
 
 
 def test_filters_take_no_more_memory_than_they_are() -> None:
