@@ -126,7 +126,10 @@ class Plan:
 
 
 def plan(group: Group, found: Parts) -> Plan:
-    """Blocks of rows whose scores, and as much that is added to them, fit into half of the second cache."""
+    """Blocks of rows whose scores, and as much that is added to them, fit into half of the second cache. Of
+    attention whose rows do not all fit, blocks whose scores fit into half of the first one: what is added to
+    them is as large as all scores, comes from far away, and is read row after row then.
+    """
     first, second = contraction(group.body, found.scores), contraction(group.body, found.mixed)
     target = group.target
     second_tile = choose_tile(second.row_count, second.columns, target.lanes, target.registers)
@@ -134,11 +137,15 @@ def plan(group: Group, found: Parts) -> Plan:
     first_tile = choose_tile(first.row_count, first.columns, target.lanes, target.registers, height=height)
     width = -(-first.columns // target.lanes) * target.lanes
     tiles = -(-first.row_count // height)
-    in_block = tiles_in_block(tiles, first.batch_count, target.l2_bytes // 4 // (4 * width * height))
+    tile_bytes = 4 * width * height
     tiled = ((first, first_tile), (second, second_tile))
     right_bytes = sum(
         4 * panel_count(one.columns, tile) * one.depth_count * tile.columns for one, tile in tiled
     )
+    in_block = tiles_in_block(tiles, first.batch_count, target.l2_bytes // 4 // tile_bytes)
+    packs_here = in_block == tiles and right_bytes <= target.l2_bytes // 2
+    if found.softmax is not None and not packs_here:
+        in_block = tiles_in_block(tiles, first.batch_count, target.l1_bytes // 2 // tile_bytes)
     return Plan(
         first,
         second,
@@ -147,7 +154,7 @@ def plan(group: Group, found: Parts) -> Plan:
         in_block * height,
         width,
         stride_of(width, target.lanes),
-        in_block == tiles and right_bytes <= target.l2_bytes // 2,
+        packs_here,
     )
 
 
@@ -293,8 +300,10 @@ def _powers_of(scope: Scope, what: Plan, scores: str, inverse: str, rows: Sequen
     peaks = [scope.variable(splat(Number(-inf, Kind(F32)), lanes)) for _ in rows]
     with scope.loop(index(0), index(what.width), lanes, "j") as place:
         for base, peak in zip(bases, peaks, strict=True):
-            value = Load(scores, plus(base, place), kind)
-            scope.emit(Assign(peak.name, Apply("max", (peak, value), kind)))
+            value = scope.let(Load(scores, plus(base, place), kind))
+            # What is not a number makes the sum none, whatever the peak is, so that one instruction does.
+            is_more = apply("less", peak, value, kind=Kind(DType.BOOL, lanes))
+            scope.emit(Assign(peak.name, Apply("where", (is_more, value, peak), kind)))
     tops = [scope.let(splat(scope.let(Apply("lanes_max", (peak,), Kind(F32))), lanes), "t") for peak in peaks]
     totals = [scope.variable(splat(Number(0.0, Kind(F32)), lanes)) for _ in rows]
     with scope.loop(index(0), index(what.width), lanes, "j") as place:
