@@ -295,20 +295,30 @@ def left_count(group: Group, node: Node) -> int:
     what, tile, packed_left = plan(group, node)
     _, how = tiling(group, node, (what, tile, packed_left))
     machine = _machine(group, how)
-    is_ahead = packs_ahead(what, tile, machine) if packed_left else _collides(group, node, what, machine)
+    if packed_left:
+        is_ahead = packs_ahead(what, tile, machine)
+    else:
+        is_ahead = _collides(group, node, what, tile, machine)
     return what.batch_count * what.row_count * row_stride(what.depth_count) if is_ahead else 0
 
 
-def _collides(group: Group, node: Node, what: Contraction, target: Target) -> bool:
+def _collides(group: Group, node: Node, what: Contraction, tile: Tile, target: Target) -> bool:
     """Whether a left side that could be read in place is packed nevertheless: where rows are so far apart
-    that all of them fall into a few sets of the second cache, so that it does not hold a block.
+    that all of them fall into a few sets of a cache, so that the second one does not hold a block, or the
+    first one not even a tile.
     """
     apart = rows_apart(group, what, node)
-    way = target.l2_bytes // CACHE_WAYS
-    held = CACHE_WAYS * way // gcd(4 * apart, way) if apart else what.row_count
+    near, far = (_held(apart, size) for size in (target.l1_bytes, target.l2_bytes))
     is_large = 4 * what.depth_count * what.columns > target.l2_bytes
     fits = 4 * what.batch_count * what.row_count * what.depth_count <= COLLIDING_CACHES * target.l2_bytes
-    return is_packed(group, node) and is_large and fits and held <= MOST_HELD < 2 * what.row_count
+    is_short = near < tile.rows or far <= MOST_HELD < 2 * what.row_count
+    return is_packed(group, node) and apart > 0 and is_large and fits and is_short
+
+
+def _held(apart: int, cache_bytes: int) -> int:
+    """Of rows so many numbers apart, how many a cache holds a line of."""
+    way = cache_bytes // CACHE_WAYS
+    return CACHE_WAYS * way // gcd(4 * apart, way)
 
 
 def lower(group: Group, node: Node, name: str, right: str, left: str = "") -> Kernel:

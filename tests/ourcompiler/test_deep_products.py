@@ -100,21 +100,45 @@ def small(name: str) -> Target:
     return replace(target(name), l2_bytes=8192, panel_bytes=4096)
 
 
-@pytest.mark.parametrize("name", ["avx512", "avx2", "aarch64"])
-@pytest.mark.parametrize("case", CASES, ids=str)
-def test_kernels_in_python(case: Case, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    counts = []
+def noted_counts(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """A list to which the count of each left side that is packed as a whole will be added."""
+    counts: list[int] = []
 
     def noted(group: Group, node: Node, count: object = gemm.left_count) -> int:
         counts.append(count(group, node))  # type: ignore[operator]
         return counts[-1]
 
     monkeypatch.setattr(gemm, "left_count", noted)
+    return counts
+
+
+@pytest.mark.parametrize("name", ["avx512", "avx2", "aarch64"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_kernels_in_python(case: Case, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = noted_counts(monkeypatch)
     graph, inputs = case.graph()
     found = interpret(graph, inputs, small(name))["y"]
     assert error_of(found, reference.run(graph, inputs)["y"]) <= TOLERANCE
     if not (case.normalised or case.convolution):
         assert any(counts) == case.is_ahead
+
+
+@pytest.mark.parametrize(
+    ("case", "is_ahead"),
+    [
+        (Case(128, 2048, 600), True),  # 8 KiB apart: a set of the first cache holds 8 of a tile's 14 rows
+        (Case(128, 2064, 600), False),
+        (Case(128, 1536, 600), False),  # two sets
+        (Case(128, 2048, 100), False),  # the right side stays in the second cache
+    ],
+    ids=str,
+)
+def test_rows_of_a_tile_that_meet_in_the_first_cache(
+    case: Case, is_ahead: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    counts = noted_counts(monkeypatch)
+    program_of(optimize(case.graph()[0]), target("avx512"))
+    assert any(counts) == is_ahead
 
 
 @pytest.mark.parametrize("name", runnable_here())
